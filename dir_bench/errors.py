@@ -1,0 +1,25 @@
+"""Errors that a user can cause, and can mend: reported in one sentence, without a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something the user can put right: the message says what is wrong, where, and what to do.
+
+    The command line prints the message alone and exits with `exit_code`.
+    """
+
+    exit_code = 2
+
+
+class RunFailed(UserError):
+    """A run that started and could not finish; its folder keeps the reason and the last checkpoint."""
+
+    exit_code = 1
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" with the choice closest to `name`, or "" if none is close."""
+    found = get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""
