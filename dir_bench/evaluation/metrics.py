@@ -1,0 +1,219 @@
+"""Errors of predictions: whole split, per region, per bin; always from all predictions at once.
+
+Every function takes predictions and targets in label units, refuses unequal shapes, and reckons in float64
+on the values as given. Where there is no sample, the count is 0 and every other value None: an empty region
+must not read as a perfect one. A prediction that is NaN makes the errors NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dir_bench.labels import Regions, TargetBins
+
+Errors = dict[str, Any]  # name -> int for counts, float or None for the rest
+FloatArray = NDArray[np.float64]
+
+
+def regression_errors(prediction: ArrayLike, target: ArrayLike, *, zero_error: float = 0.0) -> Errors:
+    """Return count, mae, mse, rmse, gm, pearson and spearman of one set of predictions.
+
+    gm is the geometric mean of the absolute errors, exp(mean(log|error|)). An exact hit has no logarithm:
+    `zero_error` stands in for it, in gm only. At 0 a single exact prediction makes gm 0.
+
+    Args:
+        prediction: Label units, shape [N], or [N, K] for K outputs a sample.
+        target: The same shape and units.
+        zero_error: 0.0 as published for ages; 1e-10 as published for STS-B.
+
+    Returns:
+        count is N. With several outputs the errors are over all N K of them, and a correlation is the mean of
+        the K correlations. Correlations are None for one sample, and where either side is constant.
+
+    Raises:
+        ValueError: If the shapes differ, or zero_error is negative.
+
+    Source:
+        YyzHarry/imbalanced-regression, `agedb-dir/train.py` and `sts-b-dir/util.py`. Departs from them: an
+        empty set raises or scores 0 there, and a correlation of one sample is 0.
+    """
+    predicted, true = _pair(prediction, target)
+    if zero_error < 0:
+        raise ValueError(
+            f"zero_error stands in for an absolute error and must be 0 or more, not {zero_error}"
+        )
+    if not true.size:
+        return {"count": 0} | dict.fromkeys(("mae", "mse", "rmse", "gm", "pearson", "spearman"))
+    error = np.abs(predicted - true)
+    mse = float(np.mean(error**2))
+    with np.errstate(divide="ignore"):  # log 0 is -inf, which makes gm 0 as it should
+        gm = float(np.exp(np.mean(np.log(np.where(error == 0, zero_error, error)))))
+    return {
+        "count": len(true),
+        "mae": float(np.mean(error)),
+        "mse": mse,
+        "rmse": mse**0.5,
+        "gm": gm,
+        "pearson": _correlation(predicted, true),
+        "spearman": _correlation(_ranks(predicted), _ranks(true)),
+    }
+
+
+def depth_errors(output: ArrayLike, depth: ArrayLike) -> Errors:
+    """Return the depth metrics of a set of pixels: count, mse, rmse, mae, abs_rel, log10, delta1 to delta3.
+
+    abs_rel is mean(|o - d| / d), log10 is mean |log10 o - log10 d|, deltaK is the share of pixels with
+    max(o/d, d/o) <= 1.25^K. Pixels whose true depth is NaN are left out of everything, count included. As
+    published, a negative output makes log10 NaN and counts as inside every delta; an output of 0 makes log10
+    infinite. Ratios are in the type of the arrays, so that one just at a bound falls as it did there.
+
+    Args:
+        output: Predicted depth in metres, any shape.
+        depth: True depth in metres, the same shape.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source:
+        YyzHarry/imbalanced-regression, `nyud2-dir/util.py` Evaluator. Departs from it: sums are in float64,
+        and an empty set scores 0 there.
+    """
+    given, true = np.asarray(output), np.asarray(depth)
+    _same_shape(given, true)
+    known = ~np.isnan(true)
+    given, true = given[known], true[known]
+    names = ("mse", "rmse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3")
+    if not true.size:
+        return {"count": 0} | dict.fromkeys(names)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.maximum(given / true, true / given)
+        o, d = given.astype(np.float64), true.astype(np.float64)
+        error = np.abs(o - d)
+        mse = np.mean(error**2)
+        logs = np.mean(np.abs(np.log10(o) - np.log10(d)))
+        values = (mse, np.sqrt(mse), np.mean(error), np.mean(error / d), logs)
+    shares = [np.mean(ratio <= 1.25**k) for k in (1, 2, 3)]
+    return {"count": int(true.size)} | dict(zip(names, map(float, [*values, *shares]), strict=True))
+
+
+def balanced_errors(prediction: ArrayLike, target: ArrayLike, bin_index: ArrayLike) -> Errors:
+    """Return bins, mae and mse, where each non-empty bin counts the same: bin means, averaged over bins.
+
+    Args:
+        prediction: Label units, shape [N].
+        target: The same shape and units.
+        bin_index: Bin of each target, integers >= 0, the same shape.
+
+    Returns:
+        bins is the number of bins with a sample.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source:
+        Ren et al., "Balanced MSE for Imbalanced Visual Regression", CVPR 2022 (there bMAE and bMSE); code:
+        jiawei-ren/BalancedMSE, `imdb-wiki-dir/train.py` balanced_metrics.
+    """
+    predicted, true = _pair(prediction, target)
+    index = np.asarray(bin_index)
+    _same_shape(index, true)
+    if not true.size:
+        return {"bins": 0, "mae": None, "mse": None}
+    error = np.abs(predicted - true).ravel()
+    counts = np.bincount(index.ravel())
+    filled = counts > 0
+
+    def balanced(values: FloatArray) -> float:
+        return float(np.mean(np.bincount(index.ravel(), values)[filled] / counts[filled]))
+
+    return {"bins": int(filled.sum()), "mae": balanced(error), "mse": balanced(error**2)}
+
+
+def region_metrics(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    bins: TargetBins,
+    regions: Regions,
+    bin_index: ArrayLike | None = None,
+    zero_error: float = 0.0,
+    extra: Callable[[Any, Any], Mapping[str, Any]] | None = None,
+) -> dict[str, Errors]:
+    """Return the errors of one split for each region: all, many, medium, few, and zero-shot ones if met.
+
+    A sample belongs to the region of its *target's* bin, and a bin's region was decided by the training
+    split: no prediction can move a sample between regions.
+
+    Args:
+        prediction: Label units, shape [N], or any other, see `bin_index`.
+        target: The same shape and units.
+        bins: Bins of the target.
+        regions: The region of each of those bins.
+        bin_index: Bin of each sample, shape [N] for targets [N, K]; for several outputs that go into regions
+            together. By default each *value* goes by its own bin, which suits [N] and depth maps alike.
+        zero_error: See `regression_errors`.
+        extra: More errors of one region, merged in; called as extra(prediction, target) on its samples, of
+            which there may be none. For depth: `depth_errors`.
+
+    Returns:
+        Region to errors, in the order all, many, medium, few, zero, interp, extrap; see `regression_errors`.
+
+    Raises:
+        ValueError: If shapes disagree, a target is NaN, or bins and regions are not of one length.
+
+    Source:
+        Yang et al. 2021 (arXiv:2102.09554), section 5; YyzHarry/imbalanced-regression, `agedb-dir/train.py`
+        shot_metrics, `sts-b-dir/util.py` STSShotAverage, `nyud2-dir/util.py` Evaluator.evaluate_shot.
+    """
+    predicted, true = np.asarray(prediction), np.asarray(target)
+    _same_shape(predicted, true)
+    if len(bins) != len(regions):
+        raise ValueError(f"there are {len(bins)} bins, but regions of {len(regions)}")
+    index = bins.index(true) if bin_index is None else np.asarray(bin_index)
+    if index.shape not in (true.shape, true.shape[:1]):
+        raise ValueError(f"bin_index has shape {index.shape}, which fits no targets of shape {true.shape}")
+    metrics: dict[str, Errors] = {}
+    for name, mask in regions.masks(index).items():
+        metrics[name] = regression_errors(predicted[mask], true[mask], zero_error=zero_error)
+        if extra is not None:
+            metrics[name] |= extra(predicted[mask], true[mask])
+    return metrics
+
+
+def _same_shape(first: NDArray[Any], second: NDArray[Any]) -> None:
+    if first.shape != second.shape:
+        raise ValueError(f"shapes must be equal, not {first.shape} and {second.shape}: NumPy would broadcast")
+
+
+def _pair(prediction: ArrayLike, target: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    predicted, true = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    _same_shape(predicted, true)
+    return predicted, true
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Return the rank of each value in its column, 1 for the least; ties share the mean of their ranks."""
+    if values.ndim > 1:
+        columns = values.reshape(len(values), -1)
+        return np.stack([_ranks(column) for column in columns.T], axis=1)
+    if np.isnan(values).any():
+        return np.full(values.shape, np.nan)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2
+    return mean_rank[place].astype(np.float64)
+
+
+def _correlation(first: FloatArray, second: FloatArray) -> float | None:
+    """Return Pearson's correlation, its mean over several columns, or None where it has no meaning."""
+    a, b = first.reshape(len(first), -1), second.reshape(len(second), -1)
+    if len(a) < 2 or (np.ptp(a, axis=0) == 0).any() or (np.ptp(b, axis=0) == 0).any():
+        return None
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    cosines = np.sum(a * b, axis=0) / (np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0))
+    return float(np.mean(cosines.clip(-1, 1)))
