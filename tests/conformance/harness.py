@@ -146,7 +146,8 @@ def compare(case: Case, computed: Mapping[str, Any], not_ours: Mapping[str, str]
     difference raises AssertionError.
     """
     compared = 0
-    for name, expected in case.arrays.items():
+    for name in dict.fromkeys([*case.names("expected"), *case.arrays]):
+        expected = case[name]
         if name not in computed:
             wanted = name in case.names("expected") and not any(fnmatchcase(name, p) for p in not_ours)
             assert not wanted, f"{case.name}: the adapter of kind {case.kind} returned no array {name}"
