@@ -1,0 +1,32 @@
+"""Checkpoints: written atomically, read with `weights_only`, refused in one sentence when damaged."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dir_bench.errors import UserError
+from dir_bench.results.atomic import replace_with
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that `path` holds either the old one or the whole new one, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_with(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; UserError if it is missing or damaged."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"no checkpoint at {path}: train first, or name another run") from error
+    except Exception as error:  # a damaged file fails in many ways inside torch; all mean the same to a user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({reason}): remove it to start again"
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"the checkpoint {path} does not hold a dict: it is not one of ours")
+    return state

@@ -1,0 +1,84 @@
+"""Which samples make up each batch, and how a process takes its part of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dir_bench.datasets.base import IntArray, Split
+from dir_bench.training.streams import stream
+
+BUCKET_BATCHES = 32
+"""Batches are cut from pools of this many batches sorted by length: like lengths together, yet in random order."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's part of one batch."""
+
+    number: int
+    inputs: Any
+    targets: torch.Tensor
+    """In label units, shape ``(b,)``."""
+    size: int
+    """Samples of the whole batch over all processes."""
+    padding: bool
+    """True where there was no sample left for this process: it runs along with one that must not count."""
+
+
+def epoch_batches(
+    n: int, batch_size: int, rng: np.random.Generator, lengths: npt.NDArray[np.integer[Any]] | None = None
+) -> list[IntArray]:
+    """Shuffle `n` samples into batches; with `lengths`, batches hold samples of like length (less padding)."""
+    order = rng.permutation(n)
+    if lengths is None:
+        return np.split(order, range(batch_size, n, batch_size))
+    pool = batch_size * BUCKET_BATCHES
+    # A stable sort by (pool, length) keeps the random order among equals.
+    order = order[np.lexsort((lengths[order], np.arange(n) // pool))]
+    batches = np.split(order, range(batch_size, n, batch_size))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    """Batches of the training split for any epoch, from any batch on. The order is a function of seed and epoch."""
+
+    split: Split
+    batch_size: int
+    seed: int
+    bucket_by_length: bool = True
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.batch_size)
+
+    def order(self, epoch: int, purpose: str = "order") -> list[IntArray]:
+        """Return the sample indices of every batch of an epoch, over all processes."""
+        lengths = self.split.lengths if self.bucket_by_length else None
+        return epoch_batches(len(self.split), self.batch_size, stream(self.seed, purpose, epoch), lengths)
+
+    def batches(self, epoch: int, first: int = 0, purpose: str = "order") -> Iterator[Batch]:
+        """Yield this process's part of each batch, from batch number `first` on."""
+        for number, whole in enumerate(self.order(epoch, purpose)[first:], first):
+            mine = whole[self.rank :: self.world]
+            padding = len(mine) == 0
+            index = whole[:1] if padding else mine
+            rng = stream(self.seed, f"augment-{purpose}", epoch, number, self.rank)
+            targets = torch.from_numpy(np.asarray(self.split.targets[index]))
+            yield Batch(number, self.split.fetch(index, rng), targets, len(whole), padding)
+
+
+def eval_batches(
+    split: Split, batch_size: int, rank: int = 0, world: int = 1
+) -> Iterator[tuple[IntArray, Any]]:
+    """Yield (indices, inputs) so that over all processes every sample comes exactly once, like lengths together."""
+    order = np.arange(len(split)) if split.lengths is None else np.argsort(split.lengths, kind="stable")
+    mine = order[rank::world]
+    for start in range(0, len(mine), batch_size):
+        index = mine[start : start + batch_size]
+        yield index, split.fetch(index, None)

@@ -1,0 +1,105 @@
+"""What a run shows and writes while it trains: history.csv, TensorBoard, a progress bar."""
+
+import csv
+import io
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dir_bench.config import Config
+from dir_bench.results.atomic import write_text
+from dir_bench.results.store import RunFolder
+from dir_bench.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Recorder:
+    """Writes a run's history as it grows. Inactive (on all processes but the first) it does nothing.
+
+    history.csv is written anew from the trainer's history each time, so a resumed run's file equals an uninterrupted
+    one's; TensorBoard drops what it had from the resumed step on.
+    """
+
+    def __init__(self, folder: RunFolder, trainer: Trainer, config: Config, *, active: bool) -> None:
+        self.folder, self.trainer, self.config, self.active = folder, trainer, config, active
+        self._writer: SummaryWriter | None = None
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "Recorder":
+        if self.active and self.config.trainer.progress and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("training", total=self.trainer.total_steps)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def tick(self, step: int) -> None:
+        """Move the progress bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Write one evaluation: the whole history.csv, and scalars to TensorBoard."""
+        text = io.StringIO()
+        history = self.trainer.progress.history
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self.folder.history_path, text.getvalue())
+        for key, value in record.items():
+            if key not in ("epoch", "step") and value is not None and not key.endswith("/count"):
+                self._tensorboard(record["step"]).add_scalar(key, value, record["step"])
+        if self._bar is not None:
+            monitor = self.config.dataset.monitor
+            shown = f"epoch {record['epoch']}  val {monitor} {record[f'val/all/{monitor}']:.4g}"
+            self._bar.update(self._task, description=shown)
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write the test errors as TensorBoard's hparams, so that its own table compares runs."""
+        if not self.active:
+            return
+        config = self.config
+        chosen = {
+            "dataset": config.dataset.name,
+            "method": metrics["method"],
+            "seed": config.seed,
+            "lr": float(config.optimizer["lr"]),
+            "batch_size": config.trainer.batch_size,
+            "reweight": config.reweight.name,
+            "lds": config.lds.name,
+            "fds": config.fds.name,
+            "loss": config.loss.name,
+        }
+        results = {
+            f"test/{region}/{name}": float(value)
+            for region, errors in metrics["test"].items()
+            for name, value in errors.items()
+            if value is not None and name != "count"
+        }
+        self._tensorboard(self.trainer.progress.step + 1).add_hparams(chosen, results, run_name=".")
+
+    def _tensorboard(self, step: int) -> "SummaryWriter":
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder.tensorboard), purge_step=step)
+        return self._writer

@@ -1,0 +1,408 @@
+"""The training loop: steps, evaluations, best-on-validation, patience, checkpoints, exact resume.
+
+It is given built parts and plain functions, so it branches on no dataset and no method. All that it must remember
+lies in `Progress` and in state dicts; random numbers are functions of the position (`streams`), so a run that was
+killed anywhere repeats itself from its last checkpoint bit for bit.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from dir_bench.config import TrainerConfig
+from dir_bench.errors import RunFailed
+from dir_bench.interrupt import Interrupted
+from dir_bench.datasets.base import Split
+from dir_bench.labels import TargetBins
+from dir_bench.methods.fds_moments import Moments
+from dir_bench.training import checkpoint
+from dir_bench.training.loaders import Batch, TrainLoader, eval_batches
+from dir_bench.training.network import Network
+from dir_bench.training.streams import stream_seed
+
+CHECK_STEPS = 50
+"""On an accelerator the loss is looked at every so many steps, since each look waits for the device."""
+
+Report = Callable[[dict[str, Any]], None]
+Evaluate = Callable[[npt.NDArray[Any]], dict[str, dict[str, Any]]]
+
+
+@dataclass
+class Progress:
+    """Where training stands; plain values, so that it can live in a checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    best_step: int | None = None
+    since_best: int = 0
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Trainer:
+    """Fits a network and predicts with it.
+
+    Attributes:
+        network: As set up by `fabric`; its raw module is a `Network`.
+        loss: Elementwise loss of (prediction, target) in network units.
+        bin_weights: Weight of each bin, shape ``(b,)``, on the device; None for an unweighted loss.
+        target_scale: Label units per network unit.
+        evaluate: From validation predictions in label units to errors by region.
+        monitor: Which of the errors over all samples decides the best epoch; lower is better.
+        checkpoints: Folder of `last.pt` and `best.pt`.
+        report: Called by rank zero with each record of the history.
+        tick: Called after each step with the step's number, for a progress bar.
+    """
+
+    fabric: Fabric
+    settings: TrainerConfig
+    network: Any
+    optimizer: Any
+    scheduler: Any
+    schedule_interval: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    bin_weights: Tensor | None
+    bins: TargetBins
+    target_scale: float
+    train: Split
+    val: Split
+    evaluate: Evaluate
+    monitor: str
+    seed: int
+    checkpoints: Path
+    fds_statistics: str = "pass"
+    report: Report = lambda record: None
+    tick: Callable[[int], None] = lambda step: None
+
+    def __post_init__(self) -> None:
+        self.progress = Progress()
+        self.module: Network = getattr(self.network, "module", self.network)
+        self.loader = TrainLoader(
+            self.train,
+            self.settings.batch_size,
+            self.seed,
+            self.settings.bucket_by_length,
+            self.fabric.global_rank,
+            self.fabric.world_size,
+        )
+        self._moments: Moments | None = None
+        self._reset_epoch_sums()
+        self._stop_signal: int | None = None
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps the run will take unless patience ends it; None if nothing bounds it."""
+        bounds = [self.settings.max_steps]
+        if self.settings.epochs is not None:
+            bounds.append(self.settings.epochs * len(self.loader))
+        return min(bound for bound in bounds if bound is not None)
+
+    def fit(self) -> Progress:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Raises:
+            RunFailed: The loss is not finite, or above `loss_limit`.
+            Interrupted: On SIGINT or SIGTERM, after the state was saved.
+        """
+        if (self.checkpoints / "last.pt").exists():
+            self._restore(checkpoint.load(self.checkpoints / "last.pt"))
+        with self._catch_signals():
+            while not self.progress.finished:
+                self._epoch()
+        return self.progress
+
+    def predict(self, split: Split) -> npt.NDArray[Any]:
+        """Return the predictions for a whole split, in label units and in the split's order, on every process.
+
+        Network outputs are widened to float64 before they are scaled, so saved predictions say all there is.
+        """
+        self.module.eval()
+        indices, outputs = [], []
+        with torch.no_grad():
+            for index, inputs in eval_batches(
+                split, self.settings.eval_batch_size, self.fabric.global_rank, self.fabric.world_size
+            ):
+                inputs = self.fabric.to_device(inputs)
+                with self.fabric.autocast():
+                    output, _ = self.module(inputs)
+                indices.append(torch.from_numpy(index))
+                outputs.append(output.float().squeeze(-1))
+        mine = torch.cat(outputs).cpu() if outputs else torch.zeros(0)
+        place = torch.cat(indices) if indices else torch.zeros(0, dtype=torch.int64)
+        whole = np.full(len(split), np.nan)
+        for there, values in self._gather(place, mine):
+            whole[there.numpy()] = values.double().numpy()
+        return whole * self.target_scale
+
+    def _epoch(self) -> None:
+        """Run one epoch, or what is left of it, and what follows it: FDS statistics, schedule, evaluation."""
+        state, settings = self.progress, self.settings
+        fds = self.module.fds
+        if fds is not None and self._moments is None:
+            self._moments = fds.new_moments()
+        saved = time.monotonic()
+        for batch in self.loader.batches(state.epoch, state.batch):
+            self._step(batch)
+            state.batch, state.step = batch.number + 1, state.step + 1
+            self.tick(state.step)
+            if self._last_step():
+                break
+            if settings.eval_unit == "step" and state.step % settings.eval_every == 0:
+                self._evaluate()
+                if state.finished:
+                    return
+            if self._stop_signal is not None:
+                self._check_loss()
+                self._save()
+                raise Interrupted(self._stop_signal, state.step)
+            # Clocks of several processes differ, and a save takes all of them.
+            if self.fabric.world_size == 1 and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+                self._check_loss()
+                self._save()
+                saved = time.monotonic()
+        self._check_loss()
+        if fds is not None and state.epoch >= fds.start_update:
+            self._collect_statistics()
+        if self.scheduler is not None and self.schedule_interval == "epoch":
+            self.scheduler.step()
+        last = self._last_step() or state.epoch + 1 == settings.epochs
+        due = settings.eval_unit == "epoch" and (state.epoch + 1) % settings.eval_every == 0
+        if due or last:
+            self._evaluate(save=False)
+        state.finished = state.finished or last
+        state.epoch, state.batch = state.epoch + 1, 0
+        self._moments = None
+        self._reset_epoch_sums()
+        self._save()
+
+    def _step(self, batch: Batch) -> None:
+        """Take one optimiser step. Nothing here waits for the device."""
+        fabric = self.fabric
+        self.network.train()
+        torch.manual_seed(stream_seed(self.seed, "dropout", self.progress.step, fabric.global_rank))
+        inputs, targets = fabric.to_device((batch.inputs, batch.targets))
+        prediction, features = self.network(inputs, targets, self.progress.epoch)
+        loss = self._loss_sum_of(prediction, targets) * (
+            0.0 if batch.padding else fabric.world_size / batch.size
+        )
+        fabric.backward(loss)
+        if self.settings.clip_norm is not None:
+            limit = self.settings.clip_norm
+            fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None and self.schedule_interval == "step":
+            self.scheduler.step()
+        self._watch(loss.detach() * (batch.size / fabric.world_size), batch.size)
+        if self._moments is not None and self.fds_statistics == "stream" and not batch.padding:
+            self._moments.add(features.detach(), targets)
+
+    def _loss_sum_of(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        """Return the weighted loss summed over this process's samples, in float32 at least."""
+        prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
+        losses = self.loss(prediction, (targets / self.target_scale).to(prediction.dtype).unsqueeze(-1))
+        if self.bin_weights is not None:
+            losses = losses * self.bin_weights[self.bins.index(targets)].unsqueeze(-1)
+        return losses.sum()
+
+    def _watch(self, loss_sum: Tensor, samples: int) -> None:
+        """Add to the epoch's mean loss, and remember the first step whose loss was bad, without waiting for it."""
+        limit = self.settings.loss_limit * samples
+        bad = ~(loss_sum.abs() <= limit)  # true for NaN too
+        self._bad_batch = torch.where(bad & (self._bad_batch < 0), self.progress.batch, self._bad_batch)
+        self._loss_sum += loss_sum.double()
+        self._loss_count += samples
+        on_cpu = self.fabric.device.type == "cpu"
+        if self.fabric.world_size == 1 and (on_cpu or self.progress.step % CHECK_STEPS == 0):
+            self._check_loss(including_current=True)
+
+    def _check_loss(self, including_current: bool = False) -> None:
+        """Raise RunFailed, naming step and samples, if a loss since the last look was not finite or too large."""
+        bad = self._reduce(self._bad_batch.clone(), "max")
+        number = int(bad)
+        if number < 0:
+            return
+        done = self.progress.batch + (1 if including_current else 0)
+        step = self.progress.step + (1 if including_current else 0) - (done - number) + 1
+        samples = self.loader.order(self.progress.epoch)[number].tolist()
+        last = self.checkpoints / "last.pt"
+        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint before it"
+        shown = ", ".join(map(str, samples[:16])) + (", …" if len(samples) > 16 else "")
+        raise RunFailed(
+            f"the training loss is not finite, or above trainer.loss_limit={self.settings.loss_limit:g}, at step {step} "
+            f"(epoch {self.progress.epoch + 1}, batch {number + 1}, training samples {shown}); {kept}; "
+            f"try a lower optimizer.lr or trainer.clip_norm"
+        )
+
+    def _collect_statistics(self) -> None:
+        """Give FDS the statistics of this epoch: those gathered on the way, or from a second pass as published."""
+        fds, epoch = self.module.fds, self.progress.epoch
+        assert fds is not None
+        assert self._moments is not None
+        if self.fds_statistics == "pass":
+            # As in the published code: training mode, so dropout acts and batch norm's running averages move once
+            # more, over augmented and newly shuffled batches.
+            self._moments = fds.new_moments()
+            self.network.train()
+            with torch.no_grad():
+                for batch in self.loader.batches(epoch, purpose="fds"):
+                    torch.manual_seed(
+                        stream_seed(self.seed, "fds-dropout", epoch, batch.number, self.fabric.global_rank)
+                    )
+                    inputs, targets = self.fabric.to_device((batch.inputs, batch.targets))
+                    with self.fabric.autocast():
+                        _, features = self.module(inputs, targets, epoch)
+                    if not batch.padding:
+                        self._moments.add(features, targets)
+        self._moments.reduce(lambda tensor: self._reduce(tensor, "sum"))
+        fds.end_epoch(self._moments, epoch)
+
+    def _evaluate(self, save: bool = True) -> None:
+        """Evaluate on the validation split, record it, keep the best, count patience."""
+        state = self.progress
+        self._check_loss()
+        regions = self.evaluate(self.predict(self.val))
+        value = float(regions["all"][self.monitor])
+        if not np.isfinite(value):
+            raise RunFailed(
+                f"the validation {self.monitor} at step {state.step} is not finite: nothing to select by"
+            )
+        state.since_best += 1
+        if state.best is None or value < state.best:
+            state.best, state.best_epoch, state.best_step, state.since_best = (
+                value,
+                state.epoch + 1,
+                state.step,
+                0,
+            )
+            if self.fabric.is_global_zero:
+                best = {"network": self.module.state_dict(), "epoch": state.best_epoch, "step": state.step}
+                checkpoint.save(self.checkpoints / "best.pt", best)
+        loss = self._reduce(self._loss_sum.clone(), "sum") / max(self._loss_count, 1)
+        state.history.append(
+            {
+                "epoch": state.epoch + 1,
+                "step": state.step,
+                "loss": float(loss),
+                "lr": float(self.optimizer.param_groups[0]["lr"]),
+                **{
+                    f"val/{region}/{name}": v
+                    for region, errors in regions.items()
+                    for name, v in errors.items()
+                },
+            }
+        )
+        if self.settings.patience is not None and state.since_best >= self.settings.patience:
+            state.finished = True
+        if self.fabric.is_global_zero:
+            self.report(state.history[-1])
+        if save:
+            self._save()
+
+    def _last_step(self) -> bool:
+        return self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps
+
+    def _reset_epoch_sums(self) -> None:
+        device = self.fabric.device
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._loss_sum = torch.zeros((), dtype=dtype, device=device)
+        self._loss_count = 0
+        self._bad_batch = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def _save(self) -> None:
+        """Write `last.pt`: everything that the rest of the run depends on."""
+        loss_sum = self._reduce(self._loss_sum.clone(), "sum")
+        moments = None
+        if self._moments is not None and self.fds_statistics == "stream":
+            whole = self.module.fds.new_moments()  # type: ignore[union-attr]
+            whole.load_state_dict(self._moments.state_dict())
+            whole.reduce(lambda tensor: self._reduce(tensor, "sum"))
+            moments = whole.state_dict()
+        if self.fabric.is_global_zero:
+            state = {
+                "network": self.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+                "progress": asdict(self.progress),
+                "moments": moments,
+                "loss_sum": float(loss_sum),
+                "loss_count": self._loss_count,
+            }
+            checkpoint.save(self.checkpoints / "last.pt", state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Take up a checkpoint of this very run."""
+        self.module.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.progress = Progress(**state["progress"])
+        # Sums over processes are in the checkpoint; rank zero alone takes them up, so that they count once.
+        self._reset_epoch_sums()
+        self._loss_count = state["loss_count"]
+        if self.fabric.is_global_zero:
+            self._loss_sum.fill_(state["loss_sum"])
+        if state["moments"] is not None and self.module.fds is not None:
+            self._moments = self.module.fds.new_moments()
+            if self.fabric.is_global_zero:
+                self._moments.load_state_dict(state["moments"])
+
+    def _reduce(self, tensor: Tensor, how: str) -> Tensor:
+        """Return a tensor reduced over processes by "sum" or "max"."""
+        if self.fabric.world_size == 1:
+            return tensor
+        operation = {"sum": torch.distributed.ReduceOp.SUM, "max": torch.distributed.ReduceOp.MAX}[how]
+        torch.distributed.all_reduce(tensor, operation)
+        return tensor
+
+    def _gather(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+        """Return every process's tuple of CPU tensors."""
+        if self.fabric.world_size == 1:
+            return [tensors]
+        parts: list[Any] = [None] * self.fabric.world_size
+        torch.distributed.all_gather_object(parts, tensors)
+        return parts
+
+    @contextmanager
+    def _catch_signals(self) -> Iterator[None]:
+        """In one process, let SIGINT and SIGTERM finish the step and save. With several, each ends where it is.
+
+        Several processes would have to agree on the step to stop at, which costs a reduction per step; their last
+        checkpoint is at most an epoch, or `checkpoint_minutes`, old.
+        """
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.fabric.world_size > 1 or self._stop_signal is not None:
+                raise Interrupted(number, self.progress.step)
+            self._stop_signal = number
+
+        try:
+            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: whoever runs us there handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def freeze(module: nn.Module) -> None:
+    """Keep a module's weights as they are; its layers stay in training mode, as in the published RRT."""
+    module.requires_grad_(False)
