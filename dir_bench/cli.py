@@ -1,0 +1,199 @@
+"""The `dir-bench` command: verbs that call the library. Nothing heavy is imported before a verb needs it."""
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dir_bench.errors import UserError, nearest
+
+VERBS = """\
+dir-bench: run and compare methods of deep imbalanced regression
+
+  dir-bench train [KEY=VALUE ...]        train one run; -m sweeps over comma lists; --help lists what can be chosen
+  dir-bench evaluate RUN                 evaluate a run's checkpoint again
+  dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
+  dir-bench data list                    the datasets, what each needs and whether it is there
+  dir-bench data check NAME              verify a dataset's files, show its labels by region
+  dir-bench data sample NAME             write a small stand-in in the real on-disk format
+
+Start here (a minute on two cores, nothing to download):
+  dir-bench train
+  dir-bench train -m method=vanilla,sqinv_lds,sqinv_lds_fds seed=0,1,2 && dir-bench table
+
+`dir-bench VERB --help` says more of each. Exit codes: 0 all is well, 1 a run failed, 2 a mistake in what was asked.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _log_to_stderr()
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "train": train,
+        "evaluate": evaluate,
+        "table": table,
+        "data": data,
+    }
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(VERBS, end="")
+        return 0
+    if arguments[0] == "--version":
+        from dir_bench import __version__
+
+        print(f"dir-bench {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    try:
+        if verb not in verbs:
+            raise UserError(
+                f"no verb '{verb}'{nearest(verb, verbs)}: {', '.join(verbs)}; see `dir-bench --help`"
+            )
+        return verbs[verb](rest)
+    except UserError as error:
+        return _say(error)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def train(arguments: list[str]) -> int:
+    """Check the config (of every job of a sweep), then hand over to Hydra."""
+    from hydra._internal.utils import get_args_parser
+
+    from dir_bench import config
+
+    asked = get_args_parser().parse_args(arguments)
+    if not (asked.help or asked.hydra_help):
+        for job in config.jobs_to_check(asked.overrides, asked.multirun):
+            config.compose(job, asked.config_dir)
+    failures: list[tuple[str, Exception]] = []
+
+    def job(composed: Any) -> None:
+        name = config.job_name()
+        try:
+            _train_one(config.typed(composed), config.job_overrides())
+        except UserError as error:
+            _say(error)
+            failures.append((name, error))
+        except Exception as error:  # a fault of ours: show all of it, and let the other jobs go on
+            traceback.print_exc()
+            failures.append((name, error))
+
+    from dir_bench.interrupt import Interrupted
+
+    try:
+        config.hydra_main(job, arguments)
+    except Interrupted as stop:
+        print(f"{stop}; nothing is lost: the same command goes on from there", file=sys.stderr)
+        return stop.exit_code
+    if asked.multirun and failures:
+        print(f"\n{len(failures)} job(s) failed; the same command runs what is left:", file=sys.stderr)
+        for name, error in failures:
+            print(f"  {name}: {str(error).splitlines()[0]}", file=sys.stderr)
+    return max((getattr(error, "exit_code", 1) for _, error in failures), default=0)
+
+
+def _train_one(settings: Any, overrides: tuple[str, ...]) -> None:
+    from dir_bench import experiment
+    from dir_bench.results.render import as_text, region_table
+
+    folder = experiment.run_folder(settings)
+    name = experiment.method_name(experiment.toggles(settings))
+    print(f"{settings.dataset.title} · {name} · seed {settings.seed} → {folder.path}", file=sys.stderr)
+    outcome = experiment.run(settings, overrides)
+    if outcome.skipped:
+        print("this run is finished; its numbers are:", file=sys.stderr)
+    print(as_text(region_table(outcome.metrics)), end="")
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Evaluate a run's selected checkpoint on its test split again."""
+    parser = argparse.ArgumentParser("dir-bench evaluate", description=evaluate.__doc__)
+    parser.add_argument("run", type=Path, help="a run folder, such as outputs/gauge/vanilla/0123456789")
+    parser.add_argument("--accelerator", default="auto", help="cpu, cuda, mps or auto (default)")
+    asked = parser.parse_args(arguments)
+    from dir_bench import experiment
+    from dir_bench.results.store import RunFolder
+    from dir_bench.results.render import as_text, region_table
+
+    metrics = experiment.evaluate(asked.run, {"accelerator": asked.accelerator})
+    print(as_text(region_table(metrics)), end="")
+    folder = RunFolder(asked.run)
+    if folder.state == "done":
+        same = experiment.recorded(asked.run)["test"] == metrics["test"]
+        print(
+            "equal to the recorded metrics.json"
+            if same
+            else "differs from the recorded metrics.json in its digits"
+        )
+    return 0
+
+
+def table(arguments: list[str]) -> int:
+    """Print one table from run folders: mean ± std over seeds, by region."""
+    parser = argparse.ArgumentParser("dir-bench table", description=table.__doc__)
+    parser.add_argument(
+        "runs", nargs="*", type=Path, default=[Path("outputs")], help="folders to search (default: outputs)"
+    )
+    parser.add_argument("--format", default="text", choices=("text", "md", "csv", "json"))
+    parser.add_argument(
+        "--against", default="paper", help="published numbers beside ours: paper (default) or none"
+    )
+    parser.add_argument("--metrics", nargs="+", help="such as mae gm mse pearson (default: the dataset's)")
+    asked = parser.parse_args(arguments)
+    from dir_bench.results.tables import table as make_table
+
+    against = None if asked.against == "none" else asked.against
+    print(make_table(asked.runs, format=asked.format, against=against, metrics=asked.metrics))
+    return 0
+
+
+def data(arguments: list[str]) -> int:
+    """List, check and make samples of datasets."""
+    parser = argparse.ArgumentParser("dir-bench data", description=data.__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="the datasets, what each needs and whether it is there")
+    check = actions.add_parser("check", help="verify a dataset's files, show its labels by region")
+    sample = actions.add_parser("sample", help="write a small stand-in in the real on-disk format")
+    for action in (check, sample):
+        action.add_argument("name", help="the dataset's name, as in `dir-bench data list`")
+    for action in (listing, check, sample):
+        action.add_argument("--data", help="where the datasets lie (default: $DIR_BENCH_DATA, else data)")
+    sample.add_argument("--size", type=int, help="number of training samples")
+    asked = parser.parse_args(arguments)
+    from dir_bench import inspection
+
+    if asked.action == "list":
+        print(inspection.list_datasets(asked.data))
+        return 0
+    if asked.action == "sample":
+        print(f"wrote {inspection.sample(asked.name, asked.data, asked.size)}")
+        return 0
+    text, problems = inspection.check(asked.name, asked.data)
+    print(text)
+    for problem in problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _say(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("dir_bench")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

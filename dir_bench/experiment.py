@@ -1,0 +1,402 @@
+"""One run, read like the method section of a paper: build, fit, evaluate, record."""
+
+import json
+import logging
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from dir_bench import config as configs
+from dir_bench.config import Config
+from dir_bench.datasets.base import Data
+from dir_bench.errors import RunFailed, UserError
+from dir_bench.evaluation.metrics import region_metrics
+from dir_bench.interrupt import Interrupted
+from dir_bench.labels import Regions, TargetBins, bin_weights
+from dir_bench.methods import losses
+from dir_bench.methods.fds import FDS
+from dir_bench.results.naming import Toggles, identity, method_name, method_slug
+from dir_bench.results.store import RunFolder, run_environment
+from dir_bench.training import checkpoint
+from dir_bench.training.network import Network, synchronise_batch_norm
+from dir_bench.training.recorder import Recorder
+from dir_bench.training.streams import stream_seed
+from dir_bench.training.trainer import Trainer, freeze
+
+log = logging.getLogger("dir_bench")
+
+Errors = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run leaves: its folder, its metrics.json, and whether it was there before."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    skipped: bool
+
+
+def run_folder(config: Config) -> RunFolder:
+    """Return the folder of a config's run: outputs/<dataset>/<method>/<identity of what can change its numbers>."""
+    plain = configs.to_dict(config)
+    name = identity(plain, configs.NUMBERLESS)
+    return RunFolder.of(config.paths.outputs, config.dataset.name, method_slug(toggles(config)), name)
+
+
+def toggles(config: Config) -> Toggles:
+    """Return what a method's name is derived from."""
+    recipe = config.dataset.recipe
+    return Toggles(
+        reweight=config.reweight.name,
+        lds=config.lds.name,
+        lds_kernel_size=config.lds.kernel_size,
+        lds_sigma=config.lds.sigma,
+        fds=config.fds.name,
+        fds_kernel_size=config.fds.kernel_size,
+        fds_sigma=config.fds.sigma,
+        loss=config.loss.name,
+        stages=config.stages.name,
+        semantics=_semantics_name(config),
+        default_loss=recipe.loss,
+        default_focal=recipe.focal_loss,
+        lds_reweight=recipe.lds_reweight,
+    )
+
+
+def _semantics_name(config: Config) -> str:
+    """Name the chosen semantics: by its one or two departures from the published one, else by its own name."""
+    published = asdict(config.dataset.published)
+    changed = {k: v for k, v in asdict(config.semantics).items() if k != "name" and v != published[k]}
+    if not changed:
+        return "published"
+    return ",".join(f"{k}={v}" for k, v in changed.items()) if len(changed) <= 2 else config.semantics.name
+
+
+def run(config: Config, command: tuple[str, ...] = ()) -> Outcome:
+    """Train, evaluate and record one run; skip it if it is done, go on with it if it was interrupted.
+
+    Args:
+        config: A checked config.
+        command: The overrides that made it, kept so that tables can say how to repeat it.
+
+    Raises:
+        UserError: Data or settings are wrong, or another process has the run.
+        RunFailed: Training broke down; the folder says why and is never taken for a result.
+        Interrupted: Ctrl-C or SIGTERM; the same command goes on.
+    """
+    configs.check_targets(config)
+    folder = run_folder(config)
+    if folder.state == "done":
+        return Outcome(folder.path, recorded(folder.path), skipped=True)
+    torchrun_rank = int(os.environ.get("RANK", 0))
+    if torchrun_rank > 0:
+        return Outcome(
+            folder.path, _launch(config, folder, command, _stage_one(config, command)), skipped=False
+        )
+    with folder.lock():
+        stage_one = _stage_one(config, command)
+        folder.start(configs.to_dict(config), run_environment())
+        try:
+            metrics = _launch(config, folder, command, stage_one)
+        except Interrupted:
+            raise
+        except UserError as error:
+            folder.fail(str(error), "")
+            raise
+        except Exception as error:
+            folder.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+            raise
+    return Outcome(folder.path, metrics, skipped=False)
+
+
+def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
+    """Return the run that RRT takes its backbone from, training it first if there is none."""
+    if config.stages.name == "none":
+        return None
+    if config.stages.from_run is not None:
+        folder = RunFolder(Path(config.stages.from_run))
+        if folder.state != "done":
+            raise UserError(
+                f"stages.from_run={folder.path} is {folder.state}, not a finished run: finish it or drop it"
+            )
+        return folder.path
+    first = replace(
+        config,
+        stages=configs.Stages(),
+        reweight=configs.Reweight(),
+        lds=configs.Kernel(),
+    )
+    log.info("stage one of two: %s", method_name(toggles(first)))
+    return run(first, command).folder
+
+
+def _launch(
+    config: Config, folder: RunFolder, command: tuple[str, ...], stage_one: Path | None = None
+) -> dict[str, Any]:
+    """Start the engine, with as many processes as asked for, and return the metrics."""
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    settings = config.trainer
+    outside = "RANK" in os.environ or "SLURM_PROCID" in os.environ
+    # "ddp" would start this program's command line again, which inside a sweep means the whole sweep (Hydra).
+    strategy = "auto" if settings.devices == 1 and not outside else "ddp" if outside else "ddp_spawn"
+    accelerator = "cuda" if settings.accelerator == "gpu" else settings.accelerator
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)),
+            strategy=strategy,
+            precision=settings.precision,  # type: ignore[arg-type]
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
+    if strategy == "ddp_spawn":
+        return fabric.launch(_run, config, folder, command, stage_one)
+    fabric.launch()
+    return _run(fabric, config, folder, command, stage_one)
+
+
+def _run(
+    fabric: Fabric, config: Config, folder: RunFolder, command: tuple[str, ...], stage_one: Path | None
+) -> dict[str, Any]:
+    """Build the parts, fit, evaluate on the test split at the selected checkpoint, record."""
+    data: Data = configs.build(config.dataset.source).load()
+    task = Task.of(config, data)
+    network = build_network(config, data)
+    if stage_one is not None:
+        _take_backbone(network, stage_one)
+    trainer = _trainer(fabric, config, folder, data, task, network)
+    with Recorder(folder, trainer, config, active=fabric.is_global_zero) as recorder:
+        trainer.report = recorder.record
+        trainer.tick = recorder.tick
+        trainer.fit()
+        best = checkpoint.load(folder.best_checkpoint)
+        trainer.module.load_state_dict(best["network"])
+        prediction = trainer.predict(data.test)
+        errors = task.errors(data.test.targets, prediction)
+        metrics = describe(config, command) | {
+            "monitor": {
+                "name": config.dataset.monitor,
+                "best": trainer.progress.best,
+                "epoch": best["epoch"],
+            },
+            "test": errors,
+        }
+        if fabric.is_global_zero:
+            recorder.finish(metrics)
+            folder.finish(
+                metrics,
+                {
+                    "target": np.asarray(data.test.targets),
+                    "prediction": prediction,
+                    "index": np.arange(len(data.test)),
+                },
+            )
+    return metrics
+
+
+def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
+    """Return what metrics.json says of a run besides its numbers."""
+    plain = configs.to_dict(config)
+    return {
+        "dataset": config.dataset.name,
+        "title": config.dataset.title,
+        "method": method_name(toggles(config)),
+        "slug": method_slug(toggles(config)),
+        "seed": config.seed,
+        "identity": identity(plain, configs.NUMBERLESS),
+        "row_id": identity(plain, (*configs.NUMBERLESS, "seed")),
+        "command": list(command),
+        "table_metrics": config.dataset.table_metrics,
+    }
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the labels say: bins, regions by training counts, a weight for each bin, and how errors are reported."""
+
+    bins: TargetBins
+    regions: Regions
+    weights: npt.NDArray[np.float32] | None
+    zero_error: float
+
+    @classmethod
+    def of(cls, config: Config, data: Data) -> "Task":
+        """Derive the task from the config and the training labels."""
+        bins = target_bins(config)
+        counts = bins.counts(data.train.targets)
+        shots, semantics = config.dataset.regions, config.semantics
+        regions = Regions.from_counts(counts, **asdict(shots), zero_is_few=semantics.zero_is_few)
+        weights = None
+        if config.reweight.name != "none":
+            lds = None
+            if config.lds.name != "none":
+                lds = {
+                    "kernel": config.lds.name,
+                    "kernel_size": config.lds.kernel_size,
+                    "sigma": config.lds.sigma,
+                    "boundary": semantics.lds_boundary,
+                    "integers": semantics.lds_integers,
+                    "tails": semantics.kernel_tails,
+                }
+            clip = (semantics.inv_clip[0], semantics.inv_clip[1]) if semantics.inv_clip else None
+            weights = bin_weights(counts, config.reweight.name, lds=lds, clip=clip, first=bins.first)
+        return cls(bins, regions, weights, semantics.zero_error)
+
+    def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
+        """Return the errors by region, from all predictions at once."""
+        return region_metrics(
+            prediction,
+            np.asarray(target, np.float64),
+            bins=self.bins,
+            regions=self.regions,
+            zero_error=self.zero_error,
+        )
+
+
+def target_bins(config: Config) -> TargetBins:
+    """Return the dataset's bins."""
+    bins = config.dataset.bins
+    return TargetBins.regular(
+        bins.start, bins.stop, bins.width, first=bins.first, rule=bins.rule, precision=bins.precision
+    )
+
+
+def build_network(config: Config, data: Data) -> Network:
+    """Build backbone, FDS and regressor; initial weights depend on the seed alone, not on what came before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(config.seed, "init", 0))
+        backbone: nn.Module = configs.build(config.backbone, **data.backbone_kwargs)
+        torch.manual_seed(stream_seed(config.seed, "init", 1))
+        regressor = nn.Linear(int(backbone.feature_dim), 1)  # type: ignore[arg-type]
+    return Network(backbone, regressor, build_fds(config, int(backbone.feature_dim)))  # type: ignore[arg-type]
+
+
+def build_fds(config: Config, feature_dim: int) -> FDS | None:
+    """Build the FDS layer with the chosen semantics, or None."""
+    if config.fds.name == "none":
+        return None
+    semantics, settings = config.semantics, config.fds
+    clip = (semantics.fds_clip[0], semantics.fds_clip[1]) if semantics.fds_clip else (0.0, float("inf"))
+    return FDS(
+        feature_dim,
+        first=config.dataset.fds_first,
+        last=config.dataset.fds_last,
+        # Absorbing goes by exact labels, and so has no use for bins.
+        bins=None if semantics.fds_edges == "absorb_if_present" else target_bins(config),
+        kernel=settings.name,
+        kernel_size=settings.kernel_size,
+        sigma=settings.sigma,
+        momentum=settings.momentum,
+        start_update=settings.start_update,
+        start_smooth=settings.start_smooth,
+        clip=clip,
+        tails=semantics.kernel_tails,
+        edges=semantics.fds_edges,
+        empty=semantics.fds_empty,
+        lag=semantics.fds_lag,
+        guard=semantics.fds_guard,
+        new_bins=semantics.fds_new_bins,
+        feedback=semantics.fds_feedback,
+    )
+
+
+def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the elementwise loss with its settings."""
+    settings = config.loss
+    arguments: dict[str, Mapping[str, Any]] = {
+        "huber": {"beta": settings.beta},
+        "focal_l1": {"beta": settings.beta, "gamma": settings.gamma, "activate": settings.activate},
+        "focal_mse": {"beta": settings.beta, "gamma": settings.gamma, "activate": settings.activate},
+    }
+    return partial(getattr(losses, settings.name), **arguments.get(settings.name, {}))
+
+
+def _trainer(
+    fabric: Fabric, config: Config, folder: RunFolder, data: Data, task: Task, network: Network
+) -> Trainer:
+    settings, stages = config.trainer, config.stages
+    optimizer_node = dict(config.optimizer)
+    if stages.name == "rrt":
+        freeze(network.backbone)
+        optimizer_node["lr"] = stages.lr if stages.lr is not None else optimizer_node["lr"]
+        if stages.epochs is not None or stages.max_steps is not None:
+            settings = replace(settings, epochs=stages.epochs, max_steps=stages.max_steps)
+    if fabric.world_size > 1:
+        synchronise_batch_norm(network)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = configs.build(optimizer_node, trained)
+    scheduler = configs.build(config.schedule.source, optimizer) if config.schedule.source else None
+    wrapped, optimizer = fabric.setup(network, optimizer)
+    weights = None if task.weights is None else fabric.to_device(torch.from_numpy(task.weights))
+    return Trainer(
+        fabric=fabric,
+        settings=settings,
+        network=wrapped,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        schedule_interval=config.schedule.interval,
+        loss=build_loss(config),
+        bin_weights=weights,
+        bins=task.bins,
+        target_scale=config.dataset.target_scale,
+        train=data.train,
+        val=data.val,
+        evaluate=partial(task.errors, data.val.targets),
+        monitor=config.dataset.monitor,
+        seed=config.seed,
+        checkpoints=folder.checkpoints,
+        fds_statistics=config.fds.statistics,
+    )
+
+
+def _take_backbone(network: Network, run: Path) -> None:
+    """Load the backbone that a finished run selected; UserError if its shapes differ."""
+    state = checkpoint.load(RunFolder(run).best_checkpoint)["network"]
+    backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    try:
+        network.backbone.load_state_dict(backbone)
+    except RuntimeError as error:
+        raise UserError(
+            f"the backbone of {run} does not fit this config: {str(error).splitlines()[-1].strip()}"
+        ) from error
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """Return the metrics.json of a finished run."""
+    metrics: dict[str, Any] = json.loads(RunFolder(path).metrics_path.read_text(encoding="utf-8"))
+    return metrics
+
+
+def evaluate(path: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Evaluate a run's selected checkpoint on its test split again, and return metrics as in metrics.json.
+
+    Nothing is written. The checkpoint, config and data decide; the recorded metrics.json is not read.
+    """
+    config = configs.load(path / "config.yaml")
+    if settings:
+        config = replace(config, trainer=replace(config.trainer, **settings))
+    folder = RunFolder(path)
+    fabric = Fabric(accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision)  # type: ignore[arg-type]
+    data: Data = configs.build(config.dataset.source).load()
+    task = Task.of(config, data)
+    trainer = _trainer(fabric, config, folder, data, task, build_network(config, data))
+    best = checkpoint.load(folder.best_checkpoint)
+    try:
+        trainer.module.load_state_dict(best["network"])
+    except RuntimeError as error:
+        raise RunFailed(
+            f"the checkpoint in {path} does not fit its config: {str(error).splitlines()[-1]}"
+        ) from error
+    return describe(config, ()) | {"test": task.errors(data.test.targets, trainer.predict(data.test))}
