@@ -1,0 +1,29 @@
+"""A multi-layer perceptron, for vectors (tabular data, embeddings)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Fully connected layers with ReLU; the last hidden layer is the feature vector.
+
+    Args:
+        in_features: Numbers per sample; inputs have shape ``(b, in_features)``.
+        hidden: Width of each layer; the last is `feature_dim`.
+        dropout: Share of each layer's outputs that training drops.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int] = (64, 64), dropout: float = 0.0) -> None:
+        super().__init__()
+        widths = [in_features, *hidden]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers)
+        self.feature_dim = widths[-1]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features, shape ``(b, feature_dim)``."""
+        features: Tensor = self.layers(inputs)
+        return features

@@ -1,0 +1,110 @@
+"""Your own data as arrays: one .npz file with inputs and targets of each split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dir_bench.datasets.base import CheckReport, Data, IntArray
+from dir_bench.errors import UserError
+from dir_bench.results.atomic import write_npz
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """Inputs that fit in memory, shape ``(n, ...)``, with their targets."""
+
+    inputs: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
+    lengths: None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> torch.Tensor:
+        """Return the inputs of a batch; there is no augmentation."""
+        return torch.from_numpy(self.inputs[indices])
+
+
+class Arrays:
+    """A dataset in one .npz file with ``train_x``, ``train_y`` and so on for ``val`` and ``test``.
+
+    Inputs have shape ``(n, features)``, targets ``(n,)`` in label units, whatever they are: fractional and negative
+    ones are fine. `dataset.bins` and `dataset.regions` say how they are counted.
+
+    Args:
+        data_dir: The folder of the file.
+        file: The file's name.
+    """
+
+    def __init__(self, data_dir: str, file: str = "arrays.npz") -> None:
+        self.file = Path(data_dir) / file
+
+    @property
+    def requirements(self) -> str:
+        """What has to be on disk."""
+        return f"your own arrays: {self.file} with train_x, train_y, val_x, val_y, test_x, test_y (dataset.source.data_dir, dataset.source.file)"
+
+    def load(self) -> Data:
+        """Read the file; UserError if it is missing, or an array is missing, ragged or not finite."""
+        if not self.file.is_file():
+            raise UserError(
+                f"{self.file} does not exist: it is for {self.requirements}; `dir-bench data sample arrays` writes an example"
+            )
+        try:
+            arrays = dict(np.load(self.file, allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.file} is not a readable .npz of plain arrays: {error}") from error
+        splits = [self._split(arrays, name) for name in SPLITS]
+        return Data(*splits, backbone_kwargs={"in_features": splits[0].inputs.shape[1]})
+
+    def check(self) -> CheckReport:
+        """Read the file and report sizes and ranges."""
+        try:
+            data = self.load()
+        except UserError as error:
+            return CheckReport({}, (str(error),))
+        parts = {"train": data.train, "val": data.val, "test": data.test}
+        facts = {
+            name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()
+        }
+        return CheckReport(facts, (), np.asarray(data.train.targets))
+
+    def sample(self, folder: Path, n: int = 2000, seed: int = 0) -> Path:
+        """Write an example: 8 numbers per sample, a target in [-2, 16] that they determine but for some noise."""
+        path = folder / self.file.name
+        if path.exists():
+            raise UserError(f"{path} exists and is left as it is: name another file")
+        rng = np.random.default_rng(seed)
+        # A bell over a thin carpet: many, medium and few shots.
+        skewed = np.where(rng.random(n) < 0.1, rng.uniform(-2, 16, n), np.clip(rng.normal(4, 2.5, n), -2, 16))
+        targets = {"train": skewed, "val": rng.uniform(-2, 16, n // 4), "test": rng.uniform(-2, 16, n // 4)}
+        basis = rng.normal(0, 1, (3, 8))
+        arrays = {}
+        for name, y in targets.items():
+            waves = np.stack([y / 8, np.sin(y / 3), np.cos(y / 2)], axis=1)
+            arrays[f"{name}_x"] = (waves @ basis + rng.normal(0, 0.2, (len(y), 8))).astype(np.float32)
+            arrays[f"{name}_y"] = y.astype(np.float32)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_npz(path, **arrays)
+        return path
+
+    def _split(self, arrays: dict[str, npt.NDArray[Any]], name: str) -> ArraySplit:
+        for key in (f"{name}_x", f"{name}_y"):
+            if key not in arrays:
+                raise UserError(
+                    f"{self.file} has no array '{key}'; it holds {', '.join(sorted(arrays)) or 'nothing'}"
+                )
+        x, y = arrays[f"{name}_x"], arrays[f"{name}_y"]
+        if x.ndim != 2 or y.shape != (len(x),) or not len(x):
+            raise UserError(
+                f"{self.file}: {name}_x must be (n, features) and {name}_y (n,), got {x.shape} and {y.shape}"
+            )
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            raise UserError(f"{self.file}: {name}_x or {name}_y holds values that are not finite")
+        return ArraySplit(x.astype(np.float32), y.astype(np.float32))
