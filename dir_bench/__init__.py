@@ -39,7 +39,7 @@ _HOME = {
     "focal_mse": "dir_bench.methods.losses",
     "weighted_mean": "dir_bench.methods.losses",
 }
-__all__ = list(_HOME)  # noqa: PLE0604
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

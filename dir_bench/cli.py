@@ -49,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb, rest = arguments[0], arguments[1:]
     try:
         if verb not in verbs:
-            raise UserError(
-                f"no verb '{verb}'{nearest(verb, verbs)}: {', '.join(verbs)}; see `dir-bench --help`"
-            )
+            raise UserError(f"no verb '{verb}'{nearest(verb, verbs)}: {', '.join(verbs)}; see `dir-bench --help`")
         return verbs[verb](rest)
     except UserError as error:
         return _say(error)
@@ -72,7 +70,7 @@ def train(arguments: list[str]) -> int:
             config.compose(job, asked.config_dir)
     failures: list[tuple[str, Exception]] = []
 
-    def job(composed: Any) -> None:
+    def run_job(composed: Any) -> None:
         name = config.job_name()
         try:
             _train_one(config.typed(composed), config.job_overrides())
@@ -86,7 +84,7 @@ def train(arguments: list[str]) -> int:
     from dir_bench.interrupt import Interrupted
 
     try:
-        config.hydra_main(job, arguments)
+        config.hydra_main(run_job, arguments)
     except Interrupted as stop:
         print(f"{stop}; nothing is lost: the same command goes on from there", file=sys.stderr)
         return stop.exit_code
@@ -99,10 +97,11 @@ def train(arguments: list[str]) -> int:
 
 def _train_one(settings: Any, overrides: tuple[str, ...]) -> None:
     from dir_bench import experiment
+    from dir_bench.results.naming import method_name
     from dir_bench.results.render import as_text, region_table
 
     folder = experiment.run_folder(settings)
-    name = experiment.method_name(experiment.toggles(settings))
+    name = method_name(experiment.toggles(settings))
     print(f"{settings.dataset.title} · {name} · seed {settings.seed} → {folder.path}", file=sys.stderr)
     outcome = experiment.run(settings, overrides)
     if outcome.skipped:
@@ -117,19 +116,15 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--accelerator", default="auto", help="cpu, cuda, mps or auto (default)")
     asked = parser.parse_args(arguments)
     from dir_bench import experiment
-    from dir_bench.results.store import RunFolder
     from dir_bench.results.render import as_text, region_table
+    from dir_bench.results.store import RunFolder
 
     metrics = experiment.evaluate(asked.run, {"accelerator": asked.accelerator})
     print(as_text(region_table(metrics)), end="")
     folder = RunFolder(asked.run)
     if folder.state == "done":
         same = experiment.recorded(asked.run)["test"] == metrics["test"]
-        print(
-            "equal to the recorded metrics.json"
-            if same
-            else "differs from the recorded metrics.json in its digits"
-        )
+        print("equal to the recorded metrics.json" if same else "differs from the recorded metrics.json in its digits")
     return 0
 
 
@@ -140,9 +135,7 @@ def table(arguments: list[str]) -> int:
         "runs", nargs="*", type=Path, default=[Path("outputs")], help="folders to search (default: outputs)"
     )
     parser.add_argument("--format", default="text", choices=("text", "md", "csv", "json"))
-    parser.add_argument(
-        "--against", default="paper", help="published numbers beside ours: paper (default) or none"
-    )
+    parser.add_argument("--against", default="paper", help="published numbers beside ours: paper (default) or none")
     parser.add_argument("--metrics", nargs="+", help="such as mae gm mse pearson (default: the dataset's)")
     asked = parser.parse_args(arguments)
     from dir_bench.results.tables import table as make_table

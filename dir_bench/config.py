@@ -225,9 +225,7 @@ def config_dir() -> Path:
     for folder in (package / "_configs", package.parent / "configs"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise UserError(
-        f"no configs found beside {package}: the installation is incomplete, install dir-bench again"
-    )
+    raise UserError(f"no configs found beside {package}: the installation is incomplete, install dir-bench again")
 
 
 def options(group: str) -> list[str]:
@@ -305,9 +303,7 @@ def resolve_target(node: Mapping[str, Any]) -> Any:
     try:
         return pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"`_target_: {target}` cannot be imported ({error}): check the name in its YAML"
-        ) from error
+        raise UserError(f"`_target_: {target}` cannot be imported ({error}): check the name in its YAML") from error
 
 
 def build(node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -342,9 +338,7 @@ def check(config: Config) -> None:
     for key, choices in CHOICES.items():
         value = _get(config, key)
         if value not in choices:
-            raise UserError(
-                f"{key}={value} is not a choice{nearest(str(value), choices)}: {', '.join(choices)}"
-            )
+            raise UserError(f"{key}={value} is not a choice{nearest(str(value), choices)}: {', '.join(choices)}")
     _check_numbers(config)
     reweight, lds, fds = config.reweight.name, config.lds.name, config.fds.name
     if lds != "none" and reweight == "none":
@@ -360,13 +354,9 @@ def check(config: Config) -> None:
         )
     rows = config.dataset.fds_last - config.dataset.fds_first + 1
     if fds != "none" and config.fds.kernel_size // 2 >= rows:
-        raise UserError(
-            f"fds.kernel_size={config.fds.kernel_size} is too wide for the {rows} bins that FDS smooths"
-        )
+        raise UserError(f"fds.kernel_size={config.fds.kernel_size} is too wide for the {rows} bins that FDS smooths")
     if config.stages.name == "rrt" and reweight == "none":
-        raise UserError(
-            "stages=rrt re-trains the regressor with inverse weights: add reweight=inv (method=rrt does)"
-        )
+        raise UserError("stages=rrt re-trains the regressor with inverse weights: add reweight=inv (method=rrt does)")
     if config.trainer.epochs is None and config.trainer.max_steps is None:
         raise UserError("the run would never end: set trainer.epochs or trainer.max_steps")
 
@@ -383,9 +373,7 @@ def _check_numbers(config: Config) -> None:
         if not kernel.sigma > 0:
             raise UserError(f"{key}.sigma={kernel.sigma} must be above 0 (it is measured in bins)")
     if config.fds.momentum is not None and not 0 <= config.fds.momentum <= 1:
-        raise UserError(
-            f"fds.momentum={config.fds.momentum} must lie in [0, 1], or be null for a running average"
-        )
+        raise UserError(f"fds.momentum={config.fds.momentum} must lie in [0, 1], or be null for a running average")
     if config.fds.start_smooth < 0 or config.fds.start_update < 0:
         raise UserError("fds.start_update and fds.start_smooth count epochs from 0 and cannot be negative")
     if config.seed < 0:
@@ -407,9 +395,7 @@ def _check_numbers(config: Config) -> None:
         raise UserError(f"trainer.clip_norm={trainer.clip_norm} must be above 0 (null: no clipping)")
     bins = config.dataset.bins
     if not (bins.width > 0 and bins.stop > bins.start):
-        raise UserError(
-            f"dataset.bins: stop={bins.stop} must lie above start={bins.start}, and width above 0"
-        )
+        raise UserError(f"dataset.bins: stop={bins.stop} must lie above start={bins.start}, and width above 0")
     if not config.dataset.target_scale > 0:
         raise UserError(f"dataset.target_scale={config.dataset.target_scale} must be above 0")
 
@@ -420,14 +406,14 @@ def explain(error: Exception) -> str:
     missing = re.search(r"Could not find '([^']+)'", text)
     if missing and "/" in missing[1]:
         group, _, name = missing[1].rpartition("/")
-        return f"{group}={name} does not exist{nearest(name, options(group))}; {group} can be: {', '.join(options(group))}"
+        return (
+            f"{group}={name} does not exist{nearest(name, options(group))}; {group} can be: {', '.join(options(group))}"
+        )
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("not in struct" in text or "Could not override" in text):
         known = [*groups(), *_dotted(OmegaConf.to_container(OmegaConf.structured(Config)))]
         return f"unknown config key '{key[1]}'{nearest(key[1], known)}; `dir-bench train --cfg job` prints all keys"
-    first = " ".join(
-        line.strip() for line in text.splitlines()[:2] if line.strip() and "full_key" not in line
-    )
+    first = " ".join(line.strip() for line in text.splitlines()[:2] if line.strip() and "full_key" not in line)
     return f"{key[1]}: {first}" if key else first
 
 
@@ -441,9 +427,7 @@ def sweep_jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
     except HydraException as error:
         raise UserError(explain(error)) from error
     axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [text]
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [text]
         for o, text in zip(parsed, overrides, strict=True)
     ]
     return (list(job) for job in itertools.product(*axes))
@@ -497,9 +481,7 @@ def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _free_form(key: str) -> bool:
     """Tell whether a dotted key lies in a node whose names are those of a `_target_`, not of the schema."""
-    return key.split(".")[0] in ("backbone", "optimizer") or key.startswith(
-        ("dataset.source", "schedule.source")
-    )
+    return key.split(".")[0] in ("backbone", "optimizer") or key.startswith(("dataset.source", "schedule.source"))
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -20,13 +19,12 @@ from dir_bench import config as configs
 from dir_bench.config import Config
 from dir_bench.datasets.base import Data
 from dir_bench.errors import RunFailed, UserError
-from dir_bench.evaluation.metrics import region_metrics
 from dir_bench.interrupt import Interrupted
-from dir_bench.labels import Regions, TargetBins, bin_weights
 from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug
 from dir_bench.results.store import RunFolder, run_environment
+from dir_bench.task import Task, target_bins
 from dir_bench.training import checkpoint
 from dir_bench.training.network import Network, synchronise_batch_norm
 from dir_bench.training.recorder import Recorder
@@ -34,8 +32,6 @@ from dir_bench.training.streams import stream_seed
 from dir_bench.training.trainer import Trainer, freeze
 
 log = logging.getLogger("dir_bench")
-
-Errors = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -101,9 +97,7 @@ def run(config: Config, command: tuple[str, ...] = ()) -> Outcome:
         return Outcome(folder.path, recorded(folder.path), skipped=True)
     torchrun_rank = int(os.environ.get("RANK", 0))
     if torchrun_rank > 0:
-        return Outcome(
-            folder.path, _launch(config, folder, command, _stage_one(config, command)), skipped=False
-        )
+        return Outcome(folder.path, _launch(config, folder, command, _stage_one(config, command)), skipped=False)
     with folder.lock():
         stage_one = _stage_one(config, command)
         folder.start(configs.to_dict(config), run_environment())
@@ -162,7 +156,8 @@ def _launch(
     except (RuntimeError, ValueError) as error:
         raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
     if strategy == "ddp_spawn":
-        return fabric.launch(_run, config, folder, command, stage_one)
+        launched: dict[str, Any] = fabric.launch(_run, config, folder, command, stage_one)  # type: ignore[arg-type]
+        return launched
     fabric.launch()
     return _run(fabric, config, folder, command, stage_one)
 
@@ -172,7 +167,7 @@ def _run(
 ) -> dict[str, Any]:
     """Build the parts, fit, evaluate on the test split at the selected checkpoint, record."""
     data: Data = configs.build(config.dataset.source).load()
-    task = Task.of(config, data)
+    task = Task.of(config, data.train.targets)
     network = build_network(config, data)
     if stage_one is not None:
         _take_backbone(network, stage_one)
@@ -222,57 +217,6 @@ def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Task:
-    """What the labels say: bins, regions by training counts, a weight for each bin, and how errors are reported."""
-
-    bins: TargetBins
-    regions: Regions
-    weights: npt.NDArray[np.float32] | None
-    zero_error: float
-
-    @classmethod
-    def of(cls, config: Config, data: Data) -> "Task":
-        """Derive the task from the config and the training labels."""
-        bins = target_bins(config)
-        counts = bins.counts(data.train.targets)
-        shots, semantics = config.dataset.regions, config.semantics
-        regions = Regions.from_counts(counts, **asdict(shots), zero_is_few=semantics.zero_is_few)
-        weights = None
-        if config.reweight.name != "none":
-            lds = None
-            if config.lds.name != "none":
-                lds = {
-                    "kernel": config.lds.name,
-                    "kernel_size": config.lds.kernel_size,
-                    "sigma": config.lds.sigma,
-                    "boundary": semantics.lds_boundary,
-                    "integers": semantics.lds_integers,
-                    "tails": semantics.kernel_tails,
-                }
-            clip = (semantics.inv_clip[0], semantics.inv_clip[1]) if semantics.inv_clip else None
-            weights = bin_weights(counts, config.reweight.name, lds=lds, clip=clip, first=bins.first)
-        return cls(bins, regions, weights, semantics.zero_error)
-
-    def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
-        """Return the errors by region, from all predictions at once."""
-        return region_metrics(
-            prediction,
-            np.asarray(target, np.float64),
-            bins=self.bins,
-            regions=self.regions,
-            zero_error=self.zero_error,
-        )
-
-
-def target_bins(config: Config) -> TargetBins:
-    """Return the dataset's bins."""
-    bins = config.dataset.bins
-    return TargetBins.regular(
-        bins.start, bins.stop, bins.width, first=bins.first, rule=bins.rule, precision=bins.precision
-    )
-
-
 def build_network(config: Config, data: Data) -> Network:
     """Build backbone, FDS and regressor; initial weights depend on the seed alone, not on what came before."""
     with torch.random.fork_rng(devices=[]):
@@ -288,27 +232,25 @@ def build_fds(config: Config, feature_dim: int) -> FDS | None:
     if config.fds.name == "none":
         return None
     semantics, settings = config.semantics, config.fds
-    clip = (semantics.fds_clip[0], semantics.fds_clip[1]) if semantics.fds_clip else (0.0, float("inf"))
+    choices: dict[str, Any] = {
+        "kernel": settings.name,
+        "tails": semantics.kernel_tails,
+        **{key: getattr(semantics, f"fds_{key}") for key in ("edges", "empty", "lag", "guard", "new_bins")},
+    }
     return FDS(
         feature_dim,
         first=config.dataset.fds_first,
         last=config.dataset.fds_last,
         # Absorbing goes by exact labels, and so has no use for bins.
-        bins=None if semantics.fds_edges == "absorb_if_present" else target_bins(config),
-        kernel=settings.name,
+        bins=None if semantics.fds_edges == "absorb_if_present" else target_bins(config.dataset),
         kernel_size=settings.kernel_size,
         sigma=settings.sigma,
         momentum=settings.momentum,
         start_update=settings.start_update,
         start_smooth=settings.start_smooth,
-        clip=clip,
-        tails=semantics.kernel_tails,
-        edges=semantics.fds_edges,
-        empty=semantics.fds_empty,
-        lag=semantics.fds_lag,
-        guard=semantics.fds_guard,
-        new_bins=semantics.fds_new_bins,
+        clip=(semantics.fds_clip[0], semantics.fds_clip[1]) if semantics.fds_clip else (0.0, float("inf")),
         feedback=semantics.fds_feedback,
+        **choices,
     )
 
 
@@ -323,9 +265,7 @@ def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.T
     return partial(getattr(losses, settings.name), **arguments.get(settings.name, {}))
 
 
-def _trainer(
-    fabric: Fabric, config: Config, folder: RunFolder, data: Data, task: Task, network: Network
-) -> Trainer:
+def _trainer(fabric: Fabric, config: Config, folder: RunFolder, data: Data, task: Task, network: Network) -> Trainer:
     settings, stages = config.trainer, config.stages
     optimizer_node = dict(config.optimizer)
     if stages.name == "rrt":
@@ -390,13 +330,11 @@ def evaluate(path: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
     folder = RunFolder(path)
     fabric = Fabric(accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision)  # type: ignore[arg-type]
     data: Data = configs.build(config.dataset.source).load()
-    task = Task.of(config, data)
+    task = Task.of(config, data.train.targets)
     trainer = _trainer(fabric, config, folder, data, task, build_network(config, data))
     best = checkpoint.load(folder.best_checkpoint)
     try:
         trainer.module.load_state_dict(best["network"])
     except RuntimeError as error:
-        raise RunFailed(
-            f"the checkpoint in {path} does not fit its config: {str(error).splitlines()[-1]}"
-        ) from error
+        raise RunFailed(f"the checkpoint in {path} does not fit its config: {str(error).splitlines()[-1]}") from error
     return describe(config, ()) | {"test": task.errors(data.test.targets, trainer.predict(data.test))}

@@ -12,7 +12,7 @@ from dir_bench import config as configs
 from dir_bench.config import Config
 from dir_bench.datasets.base import Dataset
 from dir_bench.errors import UserError, nearest
-from dir_bench.labels import Regions, TargetBins
+from dir_bench.task import Task
 
 
 def _compose(name: str, data_dir: str | None) -> Config:
@@ -61,24 +61,8 @@ def sample(name: str, data_dir: str | None = None, size: int | None = None) -> P
 
 def _histogram(config: Config, targets: Any) -> str:
     """Return training counts per bin as bars, a colour and a letter for each region."""
-    settings = config.dataset
-    bins = TargetBins.regular(
-        settings.bins.start,
-        settings.bins.stop,
-        settings.bins.width,
-        rule=settings.bins.rule,
-        precision=settings.bins.precision,
-    )
-    counts = bins.counts(targets)
-    shots = settings.regions
-    regions = Regions.from_counts(
-        counts,
-        many_over=shots.many_over,
-        few_under=shots.few_under,
-        many=shots.many,
-        medium=shots.medium,
-        few=shots.few,
-    )
+    task = Task.of(config, targets)
+    bins, counts, regions = task.bins, task.counts, task.regions
     names = np.array(["many", "medium", "few", "none"])[regions.codes]
     names[counts == 0] = "zero"
     # Neighbouring bins share a line, so that any dataset fits on a screen.

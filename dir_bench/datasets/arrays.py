@@ -60,8 +60,8 @@ class Arrays:
             arrays = dict(np.load(self.file, allow_pickle=False))
         except (OSError, ValueError) as error:
             raise UserError(f"{self.file} is not a readable .npz of plain arrays: {error}") from error
-        splits = [self._split(arrays, name) for name in SPLITS]
-        return Data(*splits, backbone_kwargs={"in_features": splits[0].inputs.shape[1]})
+        train, val, test = (self._split(arrays, name) for name in SPLITS)
+        return Data(train, val, test, backbone_kwargs={"in_features": train.inputs.shape[1]})
 
     def check(self) -> CheckReport:
         """Read the file and report sizes and ranges."""
@@ -70,9 +70,7 @@ class Arrays:
         except UserError as error:
             return CheckReport({}, (str(error),))
         parts = {"train": data.train, "val": data.val, "test": data.test}
-        facts = {
-            name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()
-        }
+        facts = {name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()}
         return CheckReport(facts, (), np.asarray(data.train.targets))
 
     def sample(self, folder: Path, n: int = 2000, seed: int = 0) -> Path:
@@ -97,9 +95,7 @@ class Arrays:
     def _split(self, arrays: dict[str, npt.NDArray[Any]], name: str) -> ArraySplit:
         for key in (f"{name}_x", f"{name}_y"):
             if key not in arrays:
-                raise UserError(
-                    f"{self.file} has no array '{key}'; it holds {', '.join(sorted(arrays)) or 'nothing'}"
-                )
+                raise UserError(f"{self.file} has no array '{key}'; it holds {', '.join(sorted(arrays)) or 'nothing'}")
         x, y = arrays[f"{name}_x"], arrays[f"{name}_y"]
         if x.ndim != 2 or y.shape != (len(x),) or not len(x):
             raise UserError(

@@ -14,11 +14,15 @@ IntArray = npt.NDArray[np.int64]
 class Split(Protocol):
     """Training, validation or test part of a dataset."""
 
-    targets: npt.NDArray[np.floating[Any]]
-    """Targets in label units (years, metres, points), shape ``(n,)``."""
+    @property
+    def targets(self) -> npt.NDArray[np.floating[Any]]:
+        """Targets in label units (years, metres, points), shape ``(n,)``."""
+        ...
 
-    lengths: IntArray | None
-    """Length of each sample where samples differ (tokens, seconds), for batches of like lengths; else None."""
+    @property
+    def lengths(self) -> IntArray | None:
+        """Length of each sample where samples differ (tokens, seconds), for batches of like lengths; else None."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -24,9 +24,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"no checkpoint at {path}: train first, or name another run") from error
     except Exception as error:  # a damaged file fails in many ways inside torch; all mean the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the checkpoint {path} cannot be read ({reason}): remove it to start again"
-        ) from error
+        raise UserError(f"the checkpoint {path} cannot be read ({reason}): remove it to start again") from error
     if not isinstance(state, dict):
         raise UserError(f"the checkpoint {path} does not hold a dict: it is not one of ours")
     return state

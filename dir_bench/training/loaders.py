@@ -73,9 +73,7 @@ class TrainLoader:
             yield Batch(number, self.split.fetch(index, rng), targets, len(whole), padding)
 
 
-def eval_batches(
-    split: Split, batch_size: int, rank: int = 0, world: int = 1
-) -> Iterator[tuple[IntArray, Any]]:
+def eval_batches(split: Split, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[IntArray, Any]]:
     """Yield (indices, inputs) so that over all processes every sample comes exactly once, like lengths together."""
     order = np.arange(len(split)) if split.lengths is None else np.argsort(split.lengths, kind="stable")
     mine = order[rank::world]

@@ -54,11 +54,12 @@ class SyncBatchNorm(_BatchNorm):
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [1, channels] + [1] * (input.dim() - 2)
         count = input.new_full((1,), float(input.numel() // channels))
-        sums = dist_functional.all_reduce(torch.cat([input.sum(axes), count]))
+        sums: Tensor = dist_functional.all_reduce(torch.cat([input.sum(axes), count]))  # type: ignore[no-untyped-call]
         total = sums[-1].detach()
         mean = sums[:-1] / total
         # A second reduction, of the squared deviations: E[x²] − E[x]² would lose digits.
-        var = dist_functional.all_reduce((input - mean.view(shape)).square().sum(axes)) / total
+        spread: Tensor = dist_functional.all_reduce((input - mean.view(shape)).square().sum(axes))  # type: ignore[no-untyped-call]
+        var = spread / total
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             self._track(mean.detach(), var.detach() * (total / (total - 1).clamp(min=1)))
         scale = torch.rsqrt(var + self.eps)

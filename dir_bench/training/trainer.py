@@ -21,9 +21,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dir_bench.config import TrainerConfig
+from dir_bench.datasets.base import Split
 from dir_bench.errors import RunFailed
 from dir_bench.interrupt import Interrupted
-from dir_bench.datasets.base import Split
 from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_moments import Moments
 from dir_bench.training import checkpoint
@@ -90,6 +90,8 @@ class Trainer:
     tick: Callable[[int], None] = lambda step: None
 
     def __post_init__(self) -> None:
+        self._bad_batch: Tensor
+        self._loss_sum: Tensor
         self.progress = Progress()
         self.module: Network = getattr(self.network, "module", self.network)
         self.loader = TrainLoader(
@@ -197,9 +199,7 @@ class Trainer:
         torch.manual_seed(stream_seed(self.seed, "dropout", self.progress.step, fabric.global_rank))
         inputs, targets = fabric.to_device((batch.inputs, batch.targets))
         prediction, features = self.network(inputs, targets, self.progress.epoch)
-        loss = self._loss_sum_of(prediction, targets) * (
-            0.0 if batch.padding else fabric.world_size / batch.size
-        )
+        loss = self._loss_sum_of(prediction, targets) * (0.0 if batch.padding else fabric.world_size / batch.size)
         fabric.backward(loss)
         if self.settings.clip_norm is not None:
             limit = self.settings.clip_norm
@@ -279,9 +279,7 @@ class Trainer:
         regions = self.evaluate(self.predict(self.val))
         value = float(regions["all"][self.monitor])
         if not np.isfinite(value):
-            raise RunFailed(
-                f"the validation {self.monitor} at step {state.step} is not finite: nothing to select by"
-            )
+            raise RunFailed(f"the validation {self.monitor} at step {state.step} is not finite: nothing to select by")
         state.since_best += 1
         if state.best is None or value < state.best:
             state.best, state.best_epoch, state.best_step, state.since_best = (
@@ -300,11 +298,7 @@ class Trainer:
                 "step": state.step,
                 "loss": float(loss),
                 "lr": float(self.optimizer.param_groups[0]["lr"]),
-                **{
-                    f"val/{region}/{name}": v
-                    for region, errors in regions.items()
-                    for name, v in errors.items()
-                },
+                **{f"val/{region}/{name}": v for region, errors in regions.items() for name, v in errors.items()},
             }
         )
         if self.settings.patience is not None and state.since_best >= self.settings.patience:

@@ -1,0 +1,71 @@
+"""What the labels of a dataset say, before any network: bins, regions, weights, and how errors are reported."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dir_bench.config import Config, DatasetConfig
+from dir_bench.evaluation.metrics import region_metrics
+from dir_bench.labels import Regions, TargetBins, bin_weights
+
+Errors = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset's labels under a config's choices.
+
+    Attributes:
+        bins: Bins of the target, label units.
+        counts: Training samples per bin, shape ``(b,)``.
+        regions: Region of each bin, from those counts.
+        weights: Loss weight of each bin, shape ``(b,)``, mean 1 over training samples; None without re-weighting.
+        zero_error: Stands in for errors of exactly zero in GM.
+    """
+
+    bins: TargetBins
+    counts: npt.NDArray[np.int64]
+    regions: Regions
+    weights: npt.NDArray[np.float32] | None
+    zero_error: float
+
+    @classmethod
+    def of(cls, config: Config, train_targets: npt.NDArray[Any]) -> "Task":
+        """Derive the task from the config and the training labels alone."""
+        bins = target_bins(config.dataset)
+        counts = bins.counts(train_targets)
+        regions = Regions.from_counts(
+            counts, **asdict(config.dataset.regions), zero_is_few=config.semantics.zero_is_few
+        )
+        return cls(bins, counts, regions, _weights(config, bins, counts), config.semantics.zero_error)
+
+    def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
+        """Return the errors by region in label units, from all predictions at once."""
+        return region_metrics(
+            prediction, np.asarray(target, np.float64), bins=self.bins, regions=self.regions, zero_error=self.zero_error
+        )
+
+
+def target_bins(dataset: DatasetConfig) -> TargetBins:
+    """Return the dataset's bins."""
+    return TargetBins.regular(**asdict(dataset.bins))
+
+
+def _weights(config: Config, bins: TargetBins, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
+    if config.reweight.name == "none":
+        return None
+    semantics, kernel = config.semantics, config.lds
+    lds: dict[str, Any] | None = None
+    if kernel.name != "none":
+        lds = {
+            "kernel": kernel.name,
+            "kernel_size": kernel.kernel_size,
+            "sigma": kernel.sigma,
+            "boundary": semantics.lds_boundary,
+            "integers": semantics.lds_integers,
+            "tails": semantics.kernel_tails,
+        }
+    choices: dict[str, Any] = {"reweight": config.reweight.name, "clip": semantics.inv_clip, "lds": lds}
+    return bin_weights(counts, first=bins.first, **choices)
