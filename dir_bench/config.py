@@ -349,7 +349,7 @@ def check(config: Config) -> None:
         )
     if fds != "none" and not config.backbone.get("features", True):
         raise UserError(
-            f"fds={fds} calibrates learned features, and this backbone ({config.backbone.get('_target_')}) offers none: "
+            f"fds={fds} calibrates learned features, and the backbone {config.backbone.get('_target_')} offers none: "
             f"choose another backbone or fds=none"
         )
     rows = config.dataset.fds_last - config.dataset.fds_first + 1
@@ -406,9 +406,8 @@ def explain(error: Exception) -> str:
     missing = re.search(r"Could not find '([^']+)'", text)
     if missing and "/" in missing[1]:
         group, _, name = missing[1].rpartition("/")
-        return (
-            f"{group}={name} does not exist{nearest(name, options(group))}; {group} can be: {', '.join(options(group))}"
-        )
+        there = options(group)
+        return f"{group}={name} does not exist{nearest(name, there)}; {group} can be: {', '.join(there)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("not in struct" in text or "Could not override" in text):
         known = [*groups(), *_dotted(OmegaConf.to_container(OmegaConf.structured(Config)))]

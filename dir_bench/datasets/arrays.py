@@ -48,14 +48,12 @@ class Arrays:
     @property
     def requirements(self) -> str:
         """What has to be on disk."""
-        return f"your own arrays: {self.file} with train_x, train_y, val_x, val_y, test_x, test_y (dataset.source.data_dir, dataset.source.file)"
+        return f"your own arrays: {self.file} with train_x, train_y, val_x, val_y, test_x, test_y"
 
     def load(self) -> Data:
         """Read the file; UserError if it is missing, or an array is missing, ragged or not finite."""
         if not self.file.is_file():
-            raise UserError(
-                f"{self.file} does not exist: it is for {self.requirements}; `dir-bench data sample arrays` writes an example"
-            )
+            raise UserError(f"missing {self.requirements}; `dir-bench data sample arrays` writes an example")
         try:
             arrays = dict(np.load(self.file, allow_pickle=False))
         except (OSError, ValueError) as error:

@@ -244,8 +244,8 @@ class Trainer:
         kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint before it"
         shown = ", ".join(map(str, samples[:16])) + (", …" if len(samples) > 16 else "")
         raise RunFailed(
-            f"the training loss is not finite, or above trainer.loss_limit={self.settings.loss_limit:g}, at step {step} "
-            f"(epoch {self.progress.epoch + 1}, batch {number + 1}, training samples {shown}); {kept}; "
+            f"the training loss is not finite, or above trainer.loss_limit={self.settings.loss_limit:g}, "
+            f"at step {step} (epoch {self.progress.epoch + 1}, batch {number + 1}, training samples {shown}); {kept}; "
             f"try a lower optimizer.lr or trainer.clip_norm"
         )
 
