@@ -43,9 +43,7 @@ def regression_errors(prediction: ArrayLike, target: ArrayLike, *, zero_error: f
     """
     predicted, true = _pair(prediction, target)
     if zero_error < 0:
-        raise ValueError(
-            f"zero_error stands in for an absolute error and must be 0 or more, not {zero_error}"
-        )
+        raise ValueError(f"zero_error stands in for an absolute error and must be 0 or more, not {zero_error}")
     if not true.size:
         return {"count": 0} | dict.fromkeys(("mae", "mse", "rmse", "gm", "pearson", "spearman"))
     error = np.abs(predicted - true)

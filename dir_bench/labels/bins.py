@@ -56,9 +56,7 @@ class TargetBins:
         edges = np.array(self.edges, dtype=np.float64)
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {choices}, not {value!r}{nearest(str(value), choices)}"
-                )
+                raise ValueError(f"{name} must be one of {choices}, not {value!r}{nearest(str(value), choices)}")
         if edges.ndim != 1 or len(edges) < 2:
             raise ValueError(f"edges must be a list of two or more numbers, not of shape {edges.shape}")
         if not (np.isfinite(edges).all() and (np.diff(edges.astype(self.precision)) > 0).all()):
@@ -87,9 +85,7 @@ class TargetBins:
             ValueError: If no whole number of bins fits.
         """
         if not (width > 0 and stop > start):
-            raise ValueError(
-                f"bins need stop > start and width > 0, not start={start}, stop={stop}, width={width}"
-            )
+            raise ValueError(f"bins need stop > start and width > 0, not start={start}, stop={stop}, width={width}")
         number = round((stop - start) / width)
         if number < 1 or not np.isclose(number * width, stop - start, rtol=1e-6):
             raise ValueError(f"no whole number of bins of width {width} fits between {start} and {stop}")

@@ -89,7 +89,7 @@ def lds_density(
 
     Args:
         density: One number per bin (counts, or their square roots), shape [n].
-        kernel: See `kernel_window`, also for `kernel_size`, `sigma` and `tails`. The window's middle is 1.
+        kernel: See `kernel_window`, also for `kernel_size`, `sigma` and `tails`. The window's maximum is 1.
         kernel_size: Width in bins, odd.
         sigma: Spread in bins.
         boundary: Beyond the ends lies nothing ("constant", as published for ages and STS-B), or the density

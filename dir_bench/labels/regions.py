@@ -71,9 +71,7 @@ class Regions:
         for code, bins in ((MANY, many), (MEDIUM, medium), (FEW, few)):
             chosen = np.array([] if bins is None else list(bins), dtype=np.int64)
             if ((chosen < 0) | (chosen >= len(held))).any():
-                raise ValueError(
-                    f"a list of bins names one that is not among 0..{len(held) - 1}: {chosen.tolist()}"
-                )
+                raise ValueError(f"a list of bins names one that is not among 0..{len(held) - 1}: {chosen.tolist()}")
             if listed[chosen].any():
                 raise ValueError(f"bin {chosen[listed[chosen]][0]} is listed in two regions")
             listed[chosen] = True

@@ -39,7 +39,7 @@ def bin_weights(
         first: First bin in use. Smoothing starts there, and earlier bins get its frequency (NYUD2: 7).
 
     Returns:
-        Weights, float32 [n]. An empty bin whose frequency is still 0 (no LDS, or out of its reach) gets the
+        Weights, float32 [n]. A bin whose frequency is 0 (empty, and without LDS or out of its reach) gets the
         largest weight of the others, so that an unforeseen target cannot bring in an infinite one.
 
     Raises:
@@ -61,9 +61,7 @@ def bin_weights(
         raise ValueError(f"first must be one of the {len(held)} bins, not {first}")
     if reweight == "none":
         if lds is not None:
-            raise ValueError(
-                "LDS smooths the weights of inv or sqrt_inv; with reweight 'none' there are none"
-            )
+            raise ValueError("LDS smooths the weights of inv or sqrt_inv; with reweight 'none' there are none")
         return np.ones(len(held), dtype=np.float32)
     frequency = held[first:]
     if reweight == "sqrt_inv":
