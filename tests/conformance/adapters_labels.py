@@ -59,9 +59,7 @@ def weights_stsb(case: Case) -> dict[str, np.ndarray]:
 def weights_nyud2(case: Case) -> dict[str, np.ndarray]:
     settings, counts = case.hyperparameters, case["train_bucket_num"]
     first = settings["bucket_start"]
-    bins = TargetBins.regular(
-        0, settings["bucket_num"] / 10, 0.1, first=first, rule="truncate", precision="float32"
-    )
+    bins = TargetBins.regular(0, settings["bucket_num"] / 10, 0.1, first=first, rule="truncate", precision="float32")
     reweight, lds = REWEIGHT[settings["reweight"]], _lds(case, "reflect")
     table = bin_weights(counts, reweight, lds=lds, first=first)
     used = counts[first:]
