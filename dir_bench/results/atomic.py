@@ -1,0 +1,136 @@
+"""Write a file whole or not at all: into a temporary beside it, flushed to the disk, then renamed over it.
+
+A reader never sees half a file, and a killed process or a full disk leaves the previous file as it was.
+"""
+
+import errno
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dir_bench.errors import UserError
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def replace_with(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path in the same folder to write to; on success it becomes `path`, else it is removed.
+
+    The temporary keeps the suffix of `path`, for writers that look at it. Missing folders are made.
+
+    Raises:
+        UserError: If the disk (or the user's quota of it) is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary, os.O_RDWR)
+        os.replace(temporary, path)
+        if os.name == "posix":  # the rename itself must reach the disk too
+            _sync(path.parent, os.O_RDONLY)
+    except (OSError, RuntimeError) as error:
+        if _is_disk_full(error, path.parent):
+            raise UserError(
+                f"The disk is full: {path} could not be written and is as it was before; free some space "
+                "and start again."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Replace the file at `path` by these bytes."""
+    with replace_with(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Replace the file at `path` by this text, UTF-8, line ends as given."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Replace the file at `path` by this value as JSON (see `json_text`)."""
+    write_text(path, json_text(value))
+
+
+def write_npz(path: Path | str, **arrays: npt.ArrayLike) -> None:
+    """Replace the file at `path` by these named arrays; the same arrays give the same bytes.
+
+    Raises:
+        TypeError: If an array holds Python objects, which could only be read back by unpickling.
+    """
+    named = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in named.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"the array '{name}' holds Python objects; {path} takes numbers and text only")
+    with replace_with(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **named)  # type: ignore[arg-type]
+
+
+def json_text(value: Any) -> str:
+    """Return JSON that any parser reads: keys in the order given, floats in full, NaN and inf as null."""
+    return json.dumps(_finite(plain(value)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """Return `value` built of dict, list, str, int, float, bool and None only.
+
+    NumPy scalars and arrays, tuples, paths and other mappings become what they stand for.
+
+    Raises:
+        TypeError: If a value is none of these.
+    """
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, np.generic)):
+        return value
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as plain data: {value!r}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporaries that a killed process left in `folder`; call it only while nobody writes there."""
+    for temporary in folder.glob(".*-*.tmp*"):
+        temporary.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_disk_full(error: OSError | RuntimeError, folder: Path) -> bool:
+    """Tell a full disk, also where a writer (torch.save) hides it in a RuntimeError of its own."""
+    if isinstance(error, OSError):
+        return error.errno in _DISK_FULL
+    return folder.exists() and shutil.disk_usage(folder).free < 2**20

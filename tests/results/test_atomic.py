@@ -1,0 +1,144 @@
+"""A file is written whole or not at all, and JSON is JSON."""
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dir_bench.errors import UserError
+from dir_bench.results import atomic
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_half(target: Path, error: BaseException) -> None:
+    """Start to write `target`, and fail."""
+    with atomic.replace_with(target) as temporary:
+        temporary.write_text("half of it")
+        raise error
+
+
+def test_file_is_replaced_and_no_temporary_stays(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder" / "note.txt"
+    atomic.write_text(target, "one\n")
+    atomic.write_text(target, "zwei – ü\n")
+    assert target.read_bytes() == "zwei – ü\n".encode()
+    assert files(target.parent) == ["note.txt"]
+
+
+def test_temporary_lies_beside_the_target_and_keeps_its_suffix(tmp_path: Path) -> None:
+    with atomic.replace_with(tmp_path / "last.pt") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".pt"
+        temporary.write_bytes(b"x")
+        assert not (tmp_path / "last.pt").exists()
+    assert files(tmp_path) == ["last.pt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk")])
+def test_old_file_stays_when_writing_fails(tmp_path: Path, error: BaseException) -> None:
+    target = tmp_path / "a.json"
+    atomic.write_text(target, "old")
+    with pytest.raises(type(error)):
+        write_half(target, error)
+    assert target.read_text() == "old"
+    assert files(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_is_one_sentence_naming_the_file(tmp_path: Path, code: int) -> None:
+    target = tmp_path / "last.pt"
+    target.write_text("old")
+    with pytest.raises(UserError, match="disk is full") as caught:
+        write_half(target, OSError(code, os.strerror(code)))
+    assert str(target) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert target.read_text() == "old"
+    assert files(tmp_path) == ["last.pt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device without space")
+def test_real_write_to_a_full_device_is_reported(tmp_path: Path) -> None:
+    def write() -> None:
+        with atomic.replace_with(tmp_path / "a") as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"x" * 100_000)
+
+    with pytest.raises(UserError, match="disk is full"):
+        write()
+    assert files(tmp_path) == []
+
+
+def test_full_disk_hidden_in_a_writers_own_error_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = atomic.shutil.disk_usage(tmp_path)
+    error = RuntimeError("PytorchStreamWriter failed writing file")
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "a", error)  # there is space: not ours to explain
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(UserError, match="disk is full"):
+        write_half(tmp_path / "a", error)
+
+
+def test_json_is_strict_ordered_and_full_precision(tmp_path: Path) -> None:
+    value = {
+        "z": np.float64(0.1) + np.float64(0.2),
+        "a": np.int64(3),
+        "nan": math.nan,
+        "inf": [np.float32(np.inf), -math.inf],
+        "array": np.array([[1.5, np.nan]]),
+        "flag": np.bool_(True),
+        "path": Path("data") / "x",
+        "none": None,
+        7: (1, 2),
+    }
+    atomic.write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert text.endswith("}\n")
+    read = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert list(read) == ["z", "a", "nan", "inf", "array", "flag", "path", "none", "7"]
+    assert read["z"] == 0.1 + 0.2
+    assert read["a"] == 3
+    assert read["nan"] is None
+    assert read["inf"] == [None, None]
+    assert read["array"] == [[1.5, None]]
+    assert read["flag"] is True
+    assert read["path"] == os.path.join("data", "x")
+    assert read["7"] == [1, 2]
+
+
+def test_json_refuses_what_it_would_have_to_guess(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="set"):
+        atomic.write_json(tmp_path / "a.json", {"a": {1, 2}})
+    assert files(tmp_path) == []
+
+
+def test_npz_round_trips_bit_for_bit_and_is_repeatable(tmp_path: Path) -> None:
+    arrays = {"target": np.array([0.1, np.nan], np.float32), "index": np.arange(2), "name": np.array(["ä", "b"])}
+    atomic.write_npz(tmp_path / "a.npz", **arrays)
+    atomic.write_npz(tmp_path / "b.npz", **arrays)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as read:
+        for name, array in arrays.items():
+            assert read[name].dtype == array.dtype
+            np.testing.assert_array_equal(read[name], array)
+
+
+def test_npz_refuses_python_objects(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="'a' holds Python objects"):
+        atomic.write_npz(tmp_path / "a.npz", a=np.array([None, {}], dtype=object))
+    assert files(tmp_path) == []
+
+
+def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".metrics.json.123-0a0b0c0d.tmp.json").write_text("half")
+    (tmp_path / ".DONE.123-0a0b0c0d.tmp").write_text("")
+    (tmp_path / "my.tmp").write_text("mine")
+    (tmp_path / ".hidden").write_text("mine")
+    atomic.remove_leftovers(tmp_path)
+    assert files(tmp_path) == [".hidden", "my.tmp"]
