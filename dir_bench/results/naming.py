@@ -1,0 +1,198 @@
+"""Names derived from a config, never typed: a run's identity, its method as the paper prints it, its folder.
+
+Method names follow the row labels of Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021,
+arXiv:2102.09554, Tables 1–5 (VANILLA, SQINV + LDS, FOCAL-R + LDS + FDS, …), and its ablations' settings in
+brackets as `published_results.csv` writes them ([KERNEL=TRIANGULAR], [LOSS=HUBER], [KS=9;SIGMA=1]).
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dir_bench.results.atomic import plain
+
+_REWEIGHTS = {"inv": "INV", "sqrt_inv": "SQINV"}
+_KERNELS = {"triang": "TRIANGULAR", "laplace": "LAPLACIAN"}
+_MIXUPS = {"manifold": "M-MIXUP", "input": "MIXUP"}
+_LIKELIHOODS = (
+    "bmc",
+    "gai",
+    "bni",
+)  # Balanced MSE (Ren et al. 2022): each is a row of its own, not a base loss
+_KERNEL_SIZE, _SIGMA = 5, 2.0  # of every row in the main tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toggles:
+    """The part of a config that a method's name is made of.
+
+    `default_loss`, `default_focal` and `lds_reweight` are facts of the dataset: the plain loss and the
+    Focal-R loss of its published recipe, and the weighting that the paper couples with LDS there (square-root
+    inverse on faces, inverse elsewhere). With `stages="rrt"`, `reweight` is the weighting of the second
+    stage. Kernel sizes and sigmas are in bins.
+    """
+
+    reweight: str = "none"
+    lds: str = "none"
+    lds_kernel_size: int = _KERNEL_SIZE
+    lds_sigma: float = _SIGMA
+    fds: str = "none"
+    fds_kernel_size: int = _KERNEL_SIZE
+    fds_sigma: float = _SIGMA
+    loss: str = "l1"
+    stages: str = "none"
+    resample: str = "none"
+    mixup: str = "none"
+    regularizer: str = "none"
+    semantics: str = "published"
+    default_loss: str = "l1"
+    default_focal: str = "focal_l1"
+    lds_reweight: str = "inv"
+
+
+def method_name(toggles: Toggles) -> str:
+    """Return the method as the paper's tables name it: "VANILLA", "SQINV + LDS", "RRT + FDS [KS=9;SIGMA=1]".
+
+    At one dataset, two different toggles never share a name (but for the size and sigma of a kernel that is
+    off). What the paper's "VANILLA + LDS" does is named by what it is, "SQINV + LDS" or "INV + LDS":
+    `published.published_row` finds the printed row. RRT implies its inverse weights, FOCAL-R + LDS those of
+    the dataset's LDS rows.
+    """
+    part: list[str] = []
+    settings: list[str] = []
+    if toggles.resample != "none":
+        part.append(_upper(toggles.resample))
+    _name_loss(toggles, part, settings)
+    if toggles.stages != "none":
+        part.append(_upper(toggles.stages))
+    if toggles.mixup != "none":
+        part.append(_MIXUPS.get(toggles.mixup, _upper(toggles.mixup)))
+    _name_weights(toggles, part, settings)
+    if not part:
+        part.append("VANILLA")
+    part += [label for label, kernel in (("LDS", toggles.lds), ("FDS", toggles.fds)) if kernel != "none"]
+    if toggles.regularizer != "none":
+        part.append(_upper(toggles.regularizer))
+    settings[:0] = _kernel_settings(toggles)
+    if toggles.semantics != "published":
+        settings.append(f"SEMANTICS={toggles.semantics.upper()}")
+    return " + ".join(part) + (f" [{';'.join(settings)}]" if settings else "")
+
+
+def method_slug(toggles: Toggles) -> str:
+    """Return the method's name as a folder name: "sqinv_lds_fds", "sqinv_lds_ks9_sigma1"."""
+    return slug(method_name(toggles))
+
+
+def slug(name: str) -> str:
+    """Return a printed name as a folder name: lower case, words joined by underscores."""
+    joined = re.sub(r"=(?=\d)", "", name.lower())
+    return re.sub(r"[^a-z0-9.]+", "_", joined).strip("_.")
+
+
+def identity(config: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
+    """Return 10 hexadecimal digits that two configs share if, and only if, they can give the same numbers.
+
+    It is the head of the SHA-256 of the config as canonical JSON. The order of keys does not count, nor does
+    1 against 1.0, nor a tuple against a list; `True` is not 1, and "1" is not 1.
+
+    Args:
+        config: Nested plain values.
+        ignore: Dotted keys left out with all that lies below them, such as "paths" or "trainer.workers".
+    """
+    canonical = json.dumps(_canonical(without(config, ignore)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def without(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of `config` as plain values, without these dotted keys and what lies below them."""
+    copy: dict[str, Any] = plain(config)
+    for dotted in keys:
+        *parents, last = dotted.split(".")
+        node: Any = copy
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return copy
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each setting of a nested config as (dotted key, value); an empty group is a value."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _name_loss(toggles: Toggles, part: list[str], settings: list[str]) -> None:
+    loss = toggles.loss
+    if loss in _LIKELIHOODS:
+        part.append(_upper(loss))
+    elif loss.startswith("focal_"):
+        part.append("FOCAL-R")
+        if loss != toggles.default_focal:
+            settings.append(f"LOSS={loss.upper()}")
+    elif loss != toggles.default_loss:
+        settings.append(f"LOSS={loss.upper()}")
+
+
+def _name_weights(toggles: Toggles, part: list[str], settings: list[str]) -> None:
+    """Name the weighting, unless it is the one that the rest of the name implies in the paper."""
+    smoothed = toggles.lds != "none"
+    if toggles.stages == "rrt":
+        implied = "inv"
+    elif smoothed and toggles.loss.startswith("focal_"):
+        implied = toggles.lds_reweight
+    elif smoothed and not part:
+        implied = ""  # VANILLA + LDS always has weights, so their absence must be said
+    else:
+        implied = "none"
+    if toggles.reweight == implied:
+        return
+    if toggles.reweight == "none":
+        settings.append("REWEIGHT=NONE")
+    else:
+        part.append(_REWEIGHTS.get(toggles.reweight, _upper(toggles.reweight)))
+
+
+def _kernel_settings(toggles: Toggles) -> list[str]:
+    """Return what differs from Gaussian, 5 and 2: said once if it holds for LDS and FDS, else for each."""
+    lds = _kernel(toggles.lds, toggles.lds_kernel_size, toggles.lds_sigma)
+    fds = _kernel(toggles.fds, toggles.fds_kernel_size, toggles.fds_sigma)
+    if toggles.lds == "none" or toggles.fds == "none" or lds == fds:
+        return lds or fds
+    return [f"LDS.{setting}" for setting in lds] + [f"FDS.{setting}" for setting in fds]
+
+
+def _kernel(name: str, size: int, sigma: float) -> list[str]:
+    if name == "none":
+        return []
+    settings = [] if name == "gaussian" else [f"KERNEL={_KERNELS.get(name, name.upper())}"]
+    if (size, sigma) != (_KERNEL_SIZE, _SIGMA):
+        settings += [f"KS={size}", f"SIGMA={_number(sigma)}"]
+    return settings
+
+
+def _number(value: float) -> str:
+    return repr(int(value) if float(value).is_integer() else float(value))
+
+
+def _upper(name: str) -> str:
+    return name.upper().replace("_", "-")
+
+
+def _canonical(value: Any) -> Any:
+    """Return plain `value` with whole floats as integers, and NaN and infinities as their names."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) and value.is_integer() else value
+    return value
