@@ -1,0 +1,142 @@
+"""The numbers that papers printed, from `published_results.csv` beside this module.
+
+Values are as printed: label units, and PEARSON and SPEARMAN in per cent. Metric names are ours (`mae`, `gm`,
+…).
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from dir_bench.errors import UserError, nearest
+
+PAPERS = {"paper": "Delving into", "repo": "YyzHarry/imbalanced-regression"}
+"""Short names: the paper of 2021, and its authors' re-runs in their repository. Heads of names work too."""
+
+PER_CENT = ("pearson", "spearman")
+"""Metrics that are printed times 100."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed number."""
+
+    paper: str
+    year: int
+    title: str
+    method: str
+    metric: str
+    region: str
+    printed: str
+    source: str
+
+    @property
+    def value(self) -> float:
+        return float(self.printed)
+
+
+@cache
+def load() -> tuple[Published, ...]:
+    """Return all printed numbers, in the order of the file: that of the papers' tables."""
+    text = resources.files("dir_bench.results").joinpath("published_results.csv").read_text(encoding="utf-8")
+    return tuple(
+        Published(
+            paper=row["paper"],
+            year=int(row["year"]),
+            title=row["dataset"],
+            method=row["method"],
+            metric=row["metric"].lower(),
+            region=row["region"],
+            printed=row["value"],
+            source=row["source"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def find(
+    title: str,
+    method: str | None = None,
+    metric: str | None = None,
+    region: str | None = None,
+    *,
+    paper: str = "paper",
+) -> list[Published]:
+    """Return the printed numbers of one dataset, by its title ("STS-B-DIR", in any case), narrowed as asked.
+
+    Raises:
+        UserError: If no paper's name starts with `paper`, which may be one of `PAPERS`.
+    """
+    asked = ((method, "method"), (metric, "metric"), (region, "region"))
+    return [
+        row
+        for row in _of_dataset(title.casefold(), paper)
+        if all(value is None or getattr(row, name) == value for value, name in asked)
+    ]
+
+
+def numbers(title: str, method: str, *, paper: str = "paper") -> dict[tuple[str, str], float]:
+    """Return {(metric, region): printed value} of one printed row; empty if there is none."""
+    found: dict[tuple[str, str], float] = {}
+    for row in find(title, method, paper=paper):
+        found.setdefault((row.metric, row.region), row.value)
+    return found
+
+
+def methods(title: str, *, paper: str = "paper") -> list[str]:
+    """Return the printed rows of a dataset, in the paper's order."""
+    return list(dict.fromkeys(row.method for row in _of_dataset(title.casefold(), paper)))
+
+
+def published_row(title: str, method: str, *, paper: str = "paper") -> str | None:
+    """Return the printed row that a derived method name stands for, or None.
+
+    "SQINV + LDS" is printed as "VANILLA + LDS" where only that is printed (the subsets of IMDB-WIKI-DIR, all
+    kernel ablations on faces), and so is "INV + LDS" on datasets whose LDS weights are inverse (NYUD2-DIR,
+    STS-B-DIR).
+    """
+    printed = methods(title, paper=paper)
+    if method in printed:
+        return method
+    weighted = f"{lds_weights(title)} + LDS"
+    alias = "VANILLA + LDS" + method.removeprefix(weighted) if method.startswith(weighted) else None
+    return alias if alias in printed else None
+
+
+@cache
+def lds_weights(title: str) -> str:
+    """Return the weights in the paper's "VANILLA + LDS" on this dataset: "SQINV" or "INV".
+
+    They are those whose "+ LDS" row is printed with the very same numbers. Where neither is printed
+    (NYUD2-DIR), the published code's default is inverse. A subset, "TITLE [SUBSET]", is weighted like its
+    parent.
+    """
+    parent = title.split(" [")[0]
+    vanilla = numbers(parent, "VANILLA + LDS")
+    for weights in ("SQINV", "INV"):
+        row = numbers(parent, f"{weights} + LDS")
+        shared = row.keys() & vanilla.keys()
+        if shared and all(row[key] == vanilla[key] for key in shared):
+            return weights
+    return "INV"
+
+
+@cache
+def decimals(title: str, metric: str) -> int:
+    """Return how many decimals the paper prints of a metric; where it prints none, 3 (1 for per cent)."""
+    printed = [row.printed for row in find(title, metric=metric)]
+    return max((len(p.partition(".")[2]) for p in printed), default=1 if metric in PER_CENT else 3)
+
+
+@cache
+def _of_dataset(title: str, paper: str) -> Sequence[Published]:
+    head = PAPERS.get(paper, paper).casefold()
+    known = {row.paper for row in load()}
+    if not any(name.casefold().startswith(head) for name in known):
+        raise UserError(
+            f"No published numbers of '{paper}'{nearest(paper, [*PAPERS, *known])}: choose one of "
+            f"{', '.join(PAPERS)}, or the head of one of: {'; '.join(sorted(known))}."
+        )
+    return [row for row in load() if row.title.casefold() == title and row.paper.casefold().startswith(head)]
