@@ -21,7 +21,6 @@ COLUMNS = (
     *("region", "metric", "value", "count", "monitor", "table_metrics", "command", "commit"),
 )
 
-_SAME_ROW = ("seed", "paths", "hydra", "trainer.accelerator", "trainer.devices", "trainer.workers")
 _SHOWN = 3  # differing settings named in a label, before it falls back to the row's id
 
 
@@ -203,12 +202,15 @@ def _differing(rows: Mapping[str, str]) -> dict[str, str]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
+    """Return the settings that can set one row apart from another; empty if the config cannot be read."""
+    from dir_bench.config import NUMBERLESS  # here: seldom needed, and it brings OmegaConf along
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         config = yaml.load(RunFolder(folder).config_path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, yaml.YAMLError):
         return {}
-    return dict(flatten(without(config, _SAME_ROW))) if isinstance(config, dict) else {}
+    return dict(flatten(without(config, ("seed", *NUMBERLESS)))) if isinstance(config, dict) else {}
 
 
 def _shown(config: Mapping[str, Any], key: str) -> str:

@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dir_bench.errors import UserError, nearest
-from dir_bench.results.published import PER_CENT, decimals
+from dir_bench.results.published import PER_CENT, decimals, methods
 from dir_bench.results.records import Problem
 from dir_bench.results.tables import REGIONS, Cell, Column, Row, Table, is_score
 
@@ -121,7 +121,7 @@ def _notes(table: Table) -> Iterator[str]:
     if table.counts:
         yield f"Test samples: {', '.join(f'{region} {n}' for region, n in table.counts.items())}."
     unprinted = [row.label for row in table.rows if row.printed_as is None]
-    if table.against and unprinted:
+    if table.against and unprinted and methods(table.title, paper=table.against):
         yield f"Not printed ({table.against}): {', '.join(unprinted)}."
     yield from table.notes
 

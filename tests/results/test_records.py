@@ -133,6 +133,16 @@ def test_rows_of_one_method_are_told_apart_by_what_differs(tmp_path: Path, make_
     assert labels == {"INV": [0], "VANILLA (trainer.epochs=5)": [0, 1], "VANILLA (trainer.epochs=90)": [0, 1]}
 
 
+def test_settings_that_cannot_change_numbers_tell_nothing_apart(
+    tmp_path: Path, make_run: Make, regions: Report
+) -> None:
+    for epochs in (5, 90):
+        settings = {"trainer": {"epochs": epochs, "accelerator": f"a{epochs}"}, "paths": {"outputs": f"o{epochs}"}}
+        make_run(tmp_path, regions(7.0, 4.0), settings=settings)
+    labels = set(collect([tmp_path])[0]["label"])
+    assert labels == {"VANILLA (trainer.epochs=5)", "VANILLA (trainer.epochs=90)"}
+
+
 def test_labels_stay_distinct_when_configs_do_not_say_why(tmp_path: Path, make_run: Make, regions: Report) -> None:
     runs = [make_run(tmp_path, regions(7.0, 4.0), settings={"a": value}) for value in (1, 2)]
     for run in runs:

@@ -207,6 +207,11 @@ def test_alias_names_the_printed_row(tmp_path: Path, make_run: Make) -> None:
     assert "| *paper: VANILLA + LDS* |  | 1.387 |" in table([tmp_path], "md", "paper")
 
 
+def test_a_dataset_that_no_paper_has_is_tabled_alone(tmp_path: Path, make_run: Make, regions: Report) -> None:
+    make_run(tmp_path, regions(7.0, 4.0), dataset="gauge", title="Gauge")
+    assert "paper" not in table([tmp_path], against="paper")
+
+
 def test_rows_stand_in_the_papers_order(tmp_path: Path, make_run: Make, regions: Report) -> None:
     names = ["VANILLA", "FOCAL-R", "RRT", "SQINV", "SQINV + LDS", "INV", "MY OWN"]
     for name in sorted(names):
