@@ -1,0 +1,99 @@
+"""Two sentences in, one pair embedding out: the BiLSTM encoder of STS-B-DIR."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from dir_bench.errors import UserError
+
+OFFICIAL_ENCODER = {
+    "pair_encoder._text_field_embedder.token_embedder_words.": "embedding.",
+    "pair_encoder._highway_layer._module._layers.": "highway.",
+    "pair_encoder._phrase_layer._module.": "lstm.",
+}
+OFFICIAL_REGRESSOR = "sts-b_pred_layer."
+
+
+class BiLSTMPair(nn.Module):
+    """Embedding, highway layers, a bidirectional LSTM and max pooling for each sentence; [u, v, |u − v|, u·v] for both.
+
+    Both sentences of all pairs go through the LSTM in one packed call, so no time is spent on padding.
+
+    Args:
+        vocab_size: Words, padding (0) and unknown (1) included.
+        word_dim: Dimension of a word vector.
+        hidden: LSTM units per direction; `feature_dim` is 8 × this.
+        layers: LSTM layers.
+        dropout: Share dropped of the word vectors and of the LSTM's outputs, before pooling; none between its layers.
+        highway_layers: Highway layers (Srivastava et al. 2015) over the word vectors.
+        embedding: Word vectors, shape ``(vocab_size, word_dim)``; None: drawn at random.
+        train_embedding: Whether word vectors learn; None: only if they were drawn at random.
+
+    Source:
+        Yang et al. 2021, App. B.3; behaviour of sts-b-dir/models.py; its key names are those of `from_official`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        word_dim: int = 300,
+        hidden: int = 1500,
+        layers: int = 2,
+        dropout: float = 0.2,
+        highway_layers: int = 0,
+        embedding: npt.NDArray[Any] | None = None,
+        train_embedding: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if embedding is not None and embedding.shape != (vocab_size, word_dim):
+            raise UserError(
+                f"the word vectors are {embedding.shape[0]} × {embedding.shape[1]}, the network takes {vocab_size} × "
+                f"{word_dim}: set backbone.word_dim={embedding.shape[1]}"
+            )
+        self.embedding = nn.Embedding(vocab_size, word_dim, padding_idx=0)
+        if embedding is not None:
+            self.embedding.weight.data.copy_(torch.from_numpy(embedding))
+        self.embedding.weight.requires_grad_(embedding is None if train_embedding is None else train_embedding)
+        self.highway = nn.ModuleList(nn.Linear(word_dim, 2 * word_dim) for _ in range(highway_layers))
+        self.dropout = nn.Dropout(dropout)
+        self.lstm = nn.LSTM(word_dim, hidden, layers, batch_first=True, bidirectional=True)
+        self.feature_dim = 8 * hidden
+
+    def forward(self, inputs: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        """Return pair embeddings, shape ``(b, feature_dim)``, of (tokens1, lengths1, tokens2, lengths2)."""
+        tokens1, lengths1, tokens2, lengths2 = inputs
+        width = max(tokens1.shape[1], tokens2.shape[1])
+        tokens = torch.cat([nn.functional.pad(t, (0, width - t.shape[1])) for t in (tokens1, tokens2)])
+        u, v = self.encode(tokens, torch.cat([lengths1, lengths2])).chunk(2)
+        return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+
+    def encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return sentence embeddings, shape ``(n, 2 * hidden)``, of padded tokens ``(n, t)`` with lengths ``(n,)``."""
+        words = self.embedding(tokens)
+        for layer in self.highway:
+            candidate, gate = layer(words).chunk(2, dim=-1)
+            gate = torch.sigmoid(gate)
+            words = gate * words + (1 - gate) * torch.relu(candidate)
+        # The lengths were made on the host; packing needs them there.
+        packed = pack_padded_sequence(self.dropout(words), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, padding_value=0.0)
+        outputs = self.dropout(outputs)
+        beyond = torch.arange(outputs.shape[1], device=outputs.device) >= lengths[:, None]
+        pooled: Tensor = outputs.masked_fill(beyond[:, :, None], -torch.inf).amax(dim=1)
+        return pooled
+
+
+def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Rename an official STS-B state dict to (backbone, regressor) state dicts; what belongs to neither is left out."""
+    backbone = {
+        ours + key.removeprefix(official): value
+        for key, value in state.items()
+        for official, ours in OFFICIAL_ENCODER.items()
+        if key.startswith(official)
+    }
+    regressor = {k.removeprefix(OFFICIAL_REGRESSOR): v for k, v in state.items() if k.startswith(OFFICIAL_REGRESSOR)}
+    return backbone, regressor

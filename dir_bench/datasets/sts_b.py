@@ -1,0 +1,277 @@
+"""STS-B-DIR: how alike are two sentences, 0 to 5 (Yang et al. 2021, App. B.3; STS Benchmark, Cer et al. 2017).
+
+Labels are averages of human scores. Training pairs 5,249, validation and test 1,000 each, balanced in 20 bins. The
+split files are shipped by the authors (YyzHarry/imbalanced-regression, sts-b-dir/glue_data/STS-B, MIT licence); the
+sentences have licences of their own.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dir_bench.datasets.base import CheckReport, Data, IntArray
+from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
+from dir_bench.errors import UserError
+from dir_bench.results.atomic import write_text
+
+log = logging.getLogger("dir_bench")
+
+COLUMNS = ("index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2", "score")
+FILES = {"train": "train_new.tsv", "val": "dev_new.tsv", "test": "test_new.tsv"}
+PUBLISHED = {
+    "train": (5249, "4da3322ae29f7ad1b7d03cdeafcb2480c276e5df1d08737678a7856697218a9a"),
+    "val": (1000, "9ec12d785aa817ffe4b0f88fde442d3bf57161d8cbeaa84aaa1fdf764cca6dd6"),
+    "test": (1000, "55f90b3c5a0b2947d5ff64c41536191e9e1ba3bb5ffe64aca5465ab25fa8e94c"),
+}
+"""Pairs and SHA-256 of the published split files."""
+RANKSIM = {
+    "cc71336eb2061891c3f165fa9f812c780f1e86eca0f81e62b4da49ecb9dfb3d1",
+    "e5b56cd14e68a5d02ec2a05bfe11d1a45d74582170e61e679c1288f05aa82535",
+    "8fd7e51459a3deb30adedde0d6a777fea60d2f8a4c65ac86c76d25ca560f3bc8",
+}
+"""SHA-256 of the files of the same names in BorealisAI/ranksim-imbalanced-regression: another draw of the splits."""
+MAX_SCORE = 5.0
+MADE_UP = "made-up"
+"""The genre of stand-in pairs."""
+SLOTS = (
+    ("young", "old", "tall", "small", "happy", "tired", "quiet", "famous", "busy", "clever"),
+    ("man", "woman", "boy", "girl", "chef", "singer", "farmer", "teacher", "sailor", "dancer"),
+    ("plays", "paints", "carries", "watches", "cleans", "finds", "holds", "draws", "buys", "sells"),
+    ("guitar", "ball", "boat", "melon", "piano", "horse", "bicycle", "kite", "basket", "mirror"),
+    ("on the beach", "in the park", "at home", "by the river", "near a station", "under a tree", "on a hill"),
+)
+"""What a made-up sentence is put together from, one of each."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One split as read: sentences and scores, in the file's order."""
+
+    first: list[str]
+    second: list[str]
+    scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TokenPairs:
+    """One split as words; pairs of which a sentence has none are left out."""
+
+    first: list[list[str]]
+    second: list[list[str]]
+    scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """One split, tokenised: `fetch` pads to the longest sentence of the batch and no further."""
+
+    first: Sentences
+    second: Sentences
+    targets: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """The longer of a pair's two sentences, in words."""
+        return np.maximum(self.first.lengths, self.second.lengths)
+
+    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[torch.Tensor, ...]:
+        """Return (tokens1, lengths1, tokens2, lengths2); there is no augmentation."""
+        parts = (*self.first.batch(indices), *self.second.batch(indices))
+        return tuple(torch.from_numpy(part) for part in parts)
+
+
+class STSB:
+    """STS-B-DIR from the published split files.
+
+    Args:
+        data_dir: Folder of train_new.tsv, dev_new.tsv and test_new.tsv.
+        glove: A local GloVe file (.txt or .zip) for frozen word vectors; None: embeddings are trained from scratch.
+        word_dim: Dimension of the GloVe vectors.
+        max_tokens: Words kept of a sentence.
+        max_words: Size of the vocabulary.
+        cache_dir: Where word vectors, once read, are kept; None: `data_dir`/cache.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        glove: str | None = None,
+        word_dim: int = 300,
+        max_tokens: int = 40,
+        max_words: int = 30000,
+        cache_dir: str | None = None,
+    ) -> None:
+        self.data_dir = Path(data_dir)
+        self.glove = None if glove is None else Path(glove)
+        self.word_dim, self.max_tokens, self.max_words = word_dim, max_tokens, max_words
+        self.cache_dir = self.data_dir / "cache" if cache_dir is None else Path(cache_dir)
+
+    @property
+    def requirements(self) -> str:
+        """What has to be on disk, and where it comes from."""
+        return (
+            f"{', '.join(FILES.values())} in {self.data_dir}, from the authors' repository "
+            f"(github.com/YyzHarry/imbalanced-regression, sts-b-dir/glue_data/STS-B); "
+            f"`dir-bench data sample sts_b` writes a small stand-in"
+        )
+
+    def load(self) -> Data:
+        """Read, tokenise and number the three splits.
+
+        Raises:
+            UserError: If a file is missing, or a line is not as published; the message names file and line.
+        """
+        missing = [name for name in FILES.values() if not (self.data_dir / name).is_file()]
+        if missing:
+            raise UserError(f"STS-B-DIR lacks {', '.join(missing)}: it needs {self.requirements}")
+        words = {split: self._tokenize(self.data_dir / name) for split, name in FILES.items()}
+        corpus = (sentence for part in words.values() for column in (part.first, part.second) for sentence in column)
+        vocabulary = build_vocabulary(corpus, self.max_words)
+        train, val, test = (
+            PairSplit(Sentences.of(part.first, vocabulary), Sentences.of(part.second, vocabulary), part.scores)
+            for part in words.values()
+        )
+        kwargs: dict[str, Any] = {"vocab_size": len(vocabulary)}
+        if self.glove is None:
+            log.info("no GloVe file given (dataset.source.glove): word embeddings start at random")
+        else:
+            kwargs["embedding"] = read_glove(self.glove, vocabulary, self.word_dim, self.cache_dir)
+        return Data(train, val, test, backbone_kwargs=kwargs)
+
+    def _tokenize(self, path: Path) -> TokenPairs:
+        pairs = read_pairs(path)
+        first, second = tokenize(pairs.first, self.max_tokens), tokenize(pairs.second, self.max_tokens)
+        kept = [i for i, (one, two) in enumerate(zip(first, second, strict=True)) if one and two]
+        if not kept:
+            raise UserError(f"{path} has no pair of which both sentences hold a word")
+        if len(kept) < len(first):
+            log.warning("%s: %d pair(s) with an empty sentence left out", path, len(first) - len(kept))
+        return TokenPairs([first[i] for i in kept], [second[i] for i in kept], pairs.scores[kept])
+
+    def check(self) -> CheckReport:
+        """Compare counts, ranges and SHA-256 with the published files."""
+        facts: dict[str, Any] = {}
+        problems: list[str] = []
+        train: npt.NDArray[np.float32] | None = None
+        for split, name in FILES.items():
+            path = self.data_dir / name
+            if not path.is_file():
+                problems.append(f"{path} is missing: {self.requirements}")
+                continue
+            try:
+                scores = read_pairs(path).scores
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            train = scores if split == "train" else train
+            verdict = _compare(path, len(scores), *PUBLISHED[split])
+            facts[name] = (
+                f"{len(scores)} pairs, scores {scores.min():g} to {scores.max():g}, "
+                f"SHA-256 {'NOT ' if verdict else ''}as published"
+            )
+            if verdict:
+                problems.append(f"{path} {verdict}")
+        return CheckReport(facts, tuple(problems), train)
+
+    def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
+        """Write a stand-in in the published format: made-up sentences whose score grows with the words in common.
+
+        Args:
+            folder: Where the three files go.
+            n: Training pairs, skewed like the real ones; validation and test get a quarter each, evenly spread.
+            seed: Of the sentences.
+
+        Raises:
+            UserError: If one of the files exists: nothing is overwritten.
+        """
+        for name in FILES.values():
+            if (folder / name).exists():
+                raise UserError(f"{folder / name} exists and is left as it is: sample into another folder (--data DIR)")
+        if n < 1:
+            raise UserError(f"{n} training pairs cannot be made: ask for 1 or more (--size)")
+        rng = np.random.default_rng(seed)
+        for split, name in FILES.items():
+            rows = ["\t".join(COLUMNS)]
+            for i in range(n if split == "train" else max(n // 4, 20)):
+                common = rng.binomial(len(SLOTS), 0.55) if split == "train" else rng.integers(len(SLOTS) + 1)
+                one, two, score = _made_up_pair(rng, int(common))
+                rows.append(f"{i}\t{MADE_UP}\tsample\t2026\t{i}\tnone\tnone\t{one}\t{two}\t{score:.3f}")
+            write_text(folder / name, "\n".join(rows) + "\n")
+        return folder
+
+
+def read_pairs(path: Path) -> Pairs:
+    """Read one split file; UserError with file and line if it is not as published.
+
+    Quotation marks mean nothing in it, and no field holds a tab or a line end.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): fetch it again") from error
+    header, *rows = (line.split("\t") for line in lines)
+    lacking = [name for name in ("sentence1", "sentence2", "score") if name not in header]
+    if lacking:
+        raise UserError(f"{path}, line 1: no column {', '.join(lacking)}; published: {' '.join(COLUMNS)}, tabs between")
+    if not rows:
+        raise UserError(f"{path} holds no pair, only a header: fetch it again")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise UserError(
+                f"{path}, line {number}: {len(row)} columns, the header has {len(header)}; fetch the file again, or "
+                "mend the line (a tab too many, or a line cut short)"
+            )
+    first, second, score = (header.index(name) for name in ("sentence1", "sentence2", "score"))
+    scores = np.array([_score(row[score], path, number) for number, row in enumerate(rows, 2)], np.float32)
+    return Pairs([row[first] for row in rows], [row[second] for row in rows], scores)
+
+
+def _score(text: str, path: Path, line: int) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = float("nan")
+    if not 0 <= score <= MAX_SCORE:  # NaN too
+        raise UserError(
+            f"{path}, line {line}: the score '{text}' is not a number from 0 to {MAX_SCORE:g}: mend or drop the line"
+        )
+    return score
+
+
+def _compare(path: Path, pairs: int, published_pairs: int, published_digest: str) -> str:
+    """Say how a file differs from the published one, "" if it does not."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == published_digest:
+        return ""
+    if digest in RANKSIM:
+        return "is RankSim's split under the same name, which mixes the official training and test pairs: fetch ours"
+    if f"\t{MADE_UP}\t".encode() in content:
+        return f"is a made-up stand-in of {pairs} pairs: good for a trial, not for results"
+    if pairs != published_pairs:
+        return f"has {pairs} pairs, the published file {published_pairs}"
+    return "is not the published file (its SHA-256 differs): another version of the splits?"
+
+
+def _made_up_pair(rng: np.random.Generator, common: int) -> tuple[str, str, float]:
+    """Return two sentences with `common` of their five parts the same, and a score that goes by it, in steps of 0.2."""
+    same = rng.permutation(len(SLOTS)) < common
+    one = np.array([rng.integers(len(words)) for words in SLOTS])
+    other = np.array([(i + 1 + rng.integers(len(words) - 1)) % len(words) for i, words in zip(one, SLOTS, strict=True)])
+    score = np.clip(common / len(SLOTS) * MAX_SCORE + 0.2 * rng.integers(-2, 3), 0, MAX_SCORE)
+    return _sentence(one), _sentence(np.where(same, one, other)), float(score)
+
+
+def _sentence(choice: IntArray) -> str:
+    which, who, does, what, where = (words[i] for i, words in zip(choice, SLOTS, strict=True))
+    return f"The {which} {who} {does} a {what} {where}."
