@@ -1,0 +1,47 @@
+"""A small convolutional network, for small pictures on a CPU."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dir_bench.errors import UserError
+
+
+class SmallCNN(nn.Module):
+    """3×3 convolutions that halve the picture each time, then one fully connected layer: where things are is kept.
+
+    Args:
+        in_channels: Channels of a picture, shape ``(b, in_channels, size, size)``; uint8 is scaled to [−0.5, 0.5].
+        size: Pixels.
+        channels: Channels of each convolution.
+        feature_dim: Width of the feature vector.
+        norm: "batch" or "none".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        size: int,
+        channels: Sequence[int] = (16, 32, 64),
+        feature_dim: int = 128,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        if norm not in ("batch", "none"):
+            raise UserError(f"backbone.norm={norm} is not a choice: batch, none")
+        layers: list[nn.Module] = []
+        for width in channels:
+            layers.append(nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=norm == "none"))
+            layers += [nn.BatchNorm2d(width)] if norm == "batch" else []
+            layers.append(nn.ReLU())
+            in_channels, size = width, (size + 1) // 2
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(in_channels * size**2, feature_dim), nn.ReLU())
+        self.feature_dim = feature_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features, shape ``(b, feature_dim)``."""
+        if images.dtype == torch.uint8:
+            images = images.float() / 255 - 0.5
+        features: Tensor = self.layers(images)
+        return features

@@ -1,0 +1,24 @@
+"""No network at all: the regressor on the inputs themselves, as a baseline."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """Flattened inputs as they are. There are no learned features, so FDS has nothing to calibrate.
+
+    Args:
+        in_features: Numbers per sample, for vectors.
+        in_channels: Channels, for pictures.
+        size: Pixels, for pictures.
+    """
+
+    def __init__(self, in_features: int = 0, in_channels: int = 0, size: int = 0) -> None:
+        super().__init__()
+        self.feature_dim = in_features or in_channels * size**2
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the inputs, shape ``(b, feature_dim)``; uint8 is scaled to [−0.5, 0.5]."""
+        if inputs.dtype == torch.uint8:
+            inputs = inputs.float() / 255 - 0.5
+        return inputs.flatten(1)
