@@ -64,7 +64,11 @@ def train(arguments: list[str]) -> int:
 
     from dir_bench import config
 
-    asked = get_args_parser().parse_args(arguments)
+    parser = get_args_parser()
+    parser.prog = "dir-bench train"
+    asked = parser.parse_intermixed_args(arguments)
+    # Hydra wants its flags before the overrides; people write them anywhere.
+    arguments = [a for a in arguments if a not in asked.overrides] + asked.overrides
     if not (asked.help or asked.hydra_help):
         for job in config.jobs_to_check(asked.overrides, asked.multirun):
             config.compose(job, asked.config_dir)
@@ -131,17 +135,20 @@ def evaluate(arguments: list[str]) -> int:
 def table(arguments: list[str]) -> int:
     """Print one table from run folders: mean ± std over seeds, by region."""
     parser = argparse.ArgumentParser("dir-bench table", description=table.__doc__)
-    parser.add_argument(
-        "runs", nargs="*", type=Path, default=[Path("outputs")], help="folders to search (default: outputs)"
-    )
-    parser.add_argument("--format", default="text", choices=("text", "md", "csv", "json"))
+    parser.add_argument("runs", nargs="*", type=Path, help="folders to search (default: outputs)")
+    parser.add_argument("--format", default="text", choices=("text", "md", "latex", "csv", "json"))
     parser.add_argument("--against", default="paper", help="published numbers beside ours: paper (default) or none")
     parser.add_argument("--metrics", nargs="+", help="such as mae gm mse pearson (default: the dataset's)")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("--regions", nargs="+", help="such as all many medium few (default: all of them)")
+    asked = parser.parse_intermixed_args(arguments)
+    for folder in asked.runs:
+        if not folder.exists():
+            raise UserError(f"{folder} does not exist: name run folders, or folders that hold some")
     from dir_bench.results.tables import table as make_table
 
+    chosen: dict[str, Any] = {key: getattr(asked, key) for key in ("metrics", "regions") if getattr(asked, key)}
     against = None if asked.against == "none" else asked.against
-    print(make_table(asked.runs, format=asked.format, against=against, metrics=asked.metrics))
+    print(make_table(asked.runs or [Path("outputs")], format=asked.format, against=against, **chosen), end="")
     return 0
 
 

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -248,7 +250,7 @@ def build_fds(config: Config, feature_dim: int) -> FDS | None:
         momentum=settings.momentum,
         start_update=settings.start_update,
         start_smooth=settings.start_smooth,
-        clip=(semantics.fds_clip[0], semantics.fds_clip[1]) if semantics.fds_clip else (0.0, float("inf")),
+        clip=(semantics.fds_clip[0], semantics.fds_clip[1]) if semantics.fds_clip else (sys.float_info.min, math.inf),
         feedback=semantics.fds_feedback,
         **choices,
     )

@@ -9,7 +9,7 @@ from dir_bench import config
 from dir_bench.errors import UserError
 
 GROUPS = [
-    "backbone", "dataset", "fds", "lds", "loss", "method", "optimizer",
+    "backbone", "dataset", "fds", "lds", "loss", "method", "optimizer", "preset",
     "reweight", "schedule", "semantics", "stages", "trainer",
 ]  # fmt: skip
 DATASETS = config.options("dataset")

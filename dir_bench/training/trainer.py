@@ -7,6 +7,7 @@ killed anywhere repeats itself from its last checkpoint bit for bit.
 
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -180,8 +181,8 @@ class Trainer:
         self._check_loss()
         if fds is not None and state.epoch >= fds.start_update:
             self._collect_statistics()
-        if self.scheduler is not None and self.schedule_interval == "epoch":
-            self.scheduler.step()
+        if self.schedule_interval == "epoch":
+            self._advance_schedule()
         last = self._last_step() or state.epoch + 1 == settings.epochs
         due = settings.eval_unit == "epoch" and (state.epoch + 1) % settings.eval_every == 0
         if due or last:
@@ -206,8 +207,8 @@ class Trainer:
             fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.scheduler is not None and self.schedule_interval == "step":
-            self.scheduler.step()
+        if self.schedule_interval == "step":
+            self._advance_schedule()
         self._watch(loss.detach() * (batch.size / fabric.world_size), batch.size)
         if self._moments is not None and self.fds_statistics == "stream" and not batch.padding:
             self._moments.add(features.detach(), targets)
@@ -307,6 +308,14 @@ class Trainer:
             self.report(state.history[-1])
         if save:
             self._save()
+
+    def _advance_schedule(self) -> None:
+        if self.scheduler is None:
+            return
+        with warnings.catch_warnings():
+            # A run resumed at an epoch's end has stepped its optimiser, but in the process before this one.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            self.scheduler.step()
 
     def _last_step(self) -> bool:
         return self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps

@@ -1,0 +1,104 @@
+"""Kill a small run at random moments, resume it, and compare with one that was left alone.
+
+    python scripts/kill_test.py --runs 30 --seed 0
+
+Each trial starts the real command, sends SIGKILL after a random time, starts it again, and so on up to three times,
+then lets it end. Every number of metrics.json, the selected weights and the predictions must equal those of the run
+that was not interrupted, bit for bit. Exit code 1 if one trial differs.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SETTINGS = [
+    "dataset=arrays",
+    "method=sqinv_lds_fds",
+    "trainer.epochs=30",
+    "trainer.batch_size=16",
+    "backbone.dropout=0.2",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+    "trainer.checkpoint_minutes=0.001",  # a checkpoint every 60 ms, so that kills hit the writing of them too
+    "dataset.regions.many_over=40",
+    "dataset.regions.few_under=8",
+]
+
+
+COMMAND = [sys.executable, "-m", "dir_bench.cli", "train", *SETTINGS]
+
+
+def place(work: Path, name: str) -> Path:
+    """Make a folder to start the command in, so that the command itself is the same for every trial."""
+    (work / name).mkdir()
+    (work / name / "data").symlink_to(work / "data")
+    return work / name
+
+
+def only_run(work: Path) -> Path:
+    (folder,) = (work / "outputs").glob("*/*/*")
+    return folder
+
+
+def same(one: Path, other: Path) -> bool:
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, other)]
+    predictions = [np.load(run / "predictions.npz") for run in (one, other)]
+    best = [torch.load(run / "checkpoints" / "best.pt", weights_only=True) for run in (one, other)]
+    return (
+        metrics[0] == metrics[1]
+        and (one / "history.csv").read_text() == (other / "history.csv").read_text()
+        and all(np.array_equal(predictions[0][key], predictions[1][key]) for key in predictions[0].files)
+        and best[0]["epoch"] == best[1]["epoch"]
+        and all(torch.equal(best[0]["network"][key], best[1]["network"][key]) for key in best[0]["network"])
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=30, help="how many kills to place")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    asked = parser.parse_args()
+    rng = np.random.default_rng(asked.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        sample = [sys.executable, "-m", "dir_bench.cli", "data", "sample", "arrays", "--size", "600"]
+        subprocess.run([*sample, "--data", str(work / "data")], check=True, capture_output=True)
+        straight = place(work, "straight")
+        started = time.monotonic()
+        subprocess.run(COMMAND, cwd=straight, check=True, capture_output=True)
+        whole = time.monotonic() - started
+        kills = trial = differing = training = 0
+        while kills < asked.runs:
+            trial += 1
+            here = place(work, f"trial{trial}")
+            for _ in range(int(rng.integers(1, 4))):
+                process = subprocess.Popen(COMMAND, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                try:
+                    process.wait(timeout=float(rng.uniform(0.3, 1.0)) * whole)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    kills += 1
+                    training += bool(list(here.glob("outputs/*/*/*/checkpoints/last.pt")))
+            subprocess.run(COMMAND, cwd=here, check=True, capture_output=True)
+            equal = same(only_run(straight), only_run(here))
+            differing += not equal
+            print(f"trial {trial}: {'equal' if equal else 'DIFFERS'} ({kills} kills so far)", flush=True)
+            shutil.rmtree(here)
+    print(
+        f"{kills} kills in {trial} resumed runs ({training} of them after the first checkpoint): "
+        f"{trial - differing} equal, {differing} different"
+    )
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The real command: what it prints, its exit codes, and that a user's mistake never shows a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dir_bench.datasets.arrays import Arrays
+
+TINY = [
+    "dataset=arrays", "trainer.epochs=2", "trainer.batch_size=64", "backbone.hidden=[8]", "trainer.threads=1",
+    "dataset.regions.many_over=40", "dataset.regions.few_under=8",
+]  # fmt: skip
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    Arrays(str(tmp_path / "data" / "arrays")).sample(tmp_path / "data" / "arrays", n=300)
+    return tmp_path
+
+
+def command(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dir_bench.cli", *arguments], cwd=work, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
+def test_help_needs_neither_torch_nor_hydra(arguments, tmp_path):
+    heavy = "{'torch', 'hydra', 'numpy', 'pandas', 'rich'}"
+    code = f"import sys; from dir_bench.cli import main; main({arguments}); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "dir-bench" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "seeed=1"], "did you mean 'seed'"),
+        (["train", "method=sqinv_ldss"], "did you mean 'sqinv_lds'"),
+        (["train", "lds=gaussian"], "reweight=sqrt_inv"),
+        (["train", "-m", "seed=0,x"], "seed"),
+        (["train", "-m", "method=vanilla,inv_ldss"], "did you mean"),
+        (["train", "+backbone.widht=3"], "has no setting 'widht'"),
+        (["train", "dataset=arrays"], "dir-bench data sample arrays"),
+        (["train", "trainer.accelerator=cuda", "dataset=gauge"], "trainer.accelerator=cuda"),
+        (["data", "check", "arays"], "did you mean 'arrays'"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["table", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, arguments, says):
+    if "trainer.accelerator=cuda" in arguments:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU, so asking for one is no mistake")
+    done = command(tmp_path, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
+
+
+def test_train_evaluate_and_table_end_to_end(work):
+    trained = command(work, "train", *TINY)
+    assert trained.returncode == 0, trained.stderr
+    assert [line.split()[0] for line in trained.stdout.splitlines()[2:6]] == ["all", "many", "medium", "few"]
+    (done,) = work.glob("outputs/arrays/vanilla/*/DONE")
+    metrics = json.loads((done.parent / "metrics.json").read_text())
+    assert metrics["dataset"] == "arrays"
+    assert set(metrics["test"]["all"]) >= {"count", "mae", "mse", "rmse", "gm", "pearson", "spearman"}
+    again = command(work, "evaluate", str(done.parent))
+    assert again.returncode == 0, again.stderr
+    assert "equal to the recorded" in again.stdout
+    table = command(work, "table", "--format", "md")
+    assert table.returncode == 0, table.stderr
+    assert "VANILLA" in table.stdout
+
+
+def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work):
+    sweep = ["train", *TINY, "-m", "optimizer.lr=0.001,1e30", "seed=0,1"]
+    first = command(work, *sweep)
+    assert first.returncode == 1, first.stderr
+    assert "2 job(s) failed" in first.stderr
+    assert len(list(work.glob("outputs/arrays/vanilla/*/DONE"))) == 2
+    stamps = {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
+    second = command(work, *sweep)
+    assert second.returncode == 1
+    assert second.stderr.count("this run is finished") == 2
+    assert stamps == {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
+
+
+def test_hydras_own_flags_work(work):
+    shown = command(work, "train", "method=sqinv_lds", "--cfg", "job")
+    assert shown.returncode == 0, shown.stderr
+    assert "sqrt_inv" in shown.stdout
+    helped = command(work, "train", "--help")
+    assert helped.returncode == 0, helped.stderr
+    assert "sqinv_lds_fds" in helped.stdout
+    assert not (work / "outputs").exists()
+
+
+def test_data_list_check_and_sample(tmp_path):
+    listed = command(tmp_path, "data", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "sts_b" in listed.stdout
+    missing = command(tmp_path, "data", "check", "arrays")
+    assert missing.returncode == 1
+    sampled = command(tmp_path, "data", "sample", "arrays", "--size", "400")
+    assert sampled.returncode == 0, sampled.stderr
+    checked = command(tmp_path, "data", "check", "arrays")
+    assert checked.returncode == 0, checked.stderr
+    assert "400 samples" in checked.stdout
+    assert "many" in checked.stdout
+    twice = command(tmp_path, "data", "sample", "arrays")
+    assert twice.returncode == 2
+    assert "exists" in twice.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("toggles", [[], ["method=sqinv_lds_fds"], ["fds=gaussian", "fds.statistics=stream"]])
+def test_two_processes_give_the_numbers_of_one(work, toggles):
+    parts = [*TINY, "trainer.epochs=4", *toggles, "trainer.accelerator=cpu"]
+    one = command(work, "train", *parts, "paths.outputs=one")
+    two = command(work, "train", *parts, "paths.outputs=two", "trainer.devices=2")
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    compare_runs(work)
+
+
+def compare_runs(work: Path, tolerance: float = 1e-5) -> None:
+    """Loss curve, validation errors and test metrics of `one` and `two` agree to the tolerance, relative."""
+    curves = []
+    for name in ("one", "two"):
+        (path,) = work.glob(f"{name}/*/*/*/history.csv")
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        curves.append([float(cell) for row in rows[1:] for cell in row if cell])
+    assert curves[0] == pytest.approx(curves[1], rel=tolerance)
+    tests = []
+    for name in ("one", "two"):
+        (path,) = work.glob(f"{name}/*/*/*/metrics.json")
+        metrics = json.loads(path.read_text())["test"]
+        tests.append({f"{r}/{m}": v for r, errors in metrics.items() for m, v in errors.items() if v is not None})
+    assert tests[0] == pytest.approx(tests[1], rel=tolerance)

@@ -1,0 +1,280 @@
+"""The trainer through whole small runs: resume, selection, failure, seeds, stages."""
+
+import csv
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dir_bench import config, experiment
+from dir_bench.datasets.arrays import Arrays
+from dir_bench.errors import RunFailed, UserError
+from dir_bench.interrupt import Interrupted
+from dir_bench.results.store import RunFolder
+from dir_bench.task import Task
+from dir_bench.training.recorder import Recorder
+from dir_bench.training.trainer import Trainer
+
+SMALL = [
+    "dataset=arrays",
+    "trainer.epochs=3",
+    "trainer.batch_size=32",
+    "backbone.hidden=[16,8]",
+    "trainer.threads=1",
+    "dataset.regions.many_over=40",
+    "dataset.regions.few_under=8",
+]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    Arrays(str(folder / "arrays")).sample(folder / "arrays", n=300)
+    return folder
+
+
+@pytest.fixture
+def compose(data_dir: Path, tmp_path: Path):
+    def make(*overrides: str, outputs: str = "outputs") -> config.Config:
+        paths = [f"paths.data={data_dir}", f"paths.outputs={tmp_path / outputs}"]
+        return config.compose([*SMALL, *paths, *overrides])
+
+    return make
+
+
+def weights(folder: Path, which: str = "best") -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / f"{which}.pt", weights_only=True)["network"]
+    return state
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal once, after so many steps, as a user or a scheduler would."""
+    tick = Recorder.tick
+    sent: list[int] = []
+
+    def ticking(self: Recorder, at: int) -> None:
+        tick(self, at)
+        if at == step and not sent:
+            sent.append(at)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Recorder, "tick", ticking)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for which in ("best", "last"):
+        a, b = weights(one, which), weights(other, which)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert history(one) == history(other)
+    assert experiment.recorded(one)["test"] == experiment.recorded(other)["test"]
+    first, second = np.load(one / "predictions.npz"), np.load(other / "predictions.npz")
+    assert all(np.array_equal(first[key], second[key]) for key in ("target", "prediction", "index"))
+
+
+@pytest.mark.parametrize(
+    ("step", "overrides"),
+    [
+        (4, []),
+        (10, ["backbone.dropout=0.3", "schedule=cosine"]),  # the last step of the first epoch
+        (13, ["method=sqinv_lds_fds"]),
+        (15, ["method=sqinv_lds_fds", "fds.statistics=stream"]),
+        (14, ["fds=gaussian", "fds.statistics=stream", "trainer.eval_unit=step", "trainer.eval_every=7"]),
+        (
+            29,
+            ["method=inv_fds", "semantics=paper", "trainer.clip_norm=1.0", "schedule.interval=step", "schedule=cosine"],
+        ),
+    ],
+)
+def test_an_interrupted_run_goes_on_to_the_same_numbers(compose, monkeypatch, step, overrides):
+    straight = experiment.run(compose(*overrides, outputs="straight")).folder
+    stop_after(monkeypatch, step)
+    broken = compose(*overrides, outputs="broken")
+    with pytest.raises(Interrupted) as stopped:
+        experiment.run(broken)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    folder = experiment.run_folder(broken)
+    assert folder.state == "interrupted"
+    assert torch.load(folder.last_checkpoint, weights_only=True)["progress"]["step"] == step
+    assert_same_run(straight, experiment.run(broken).folder)
+
+
+def test_ctrl_c_leaves_a_resumable_run(compose, monkeypatch):
+    stop_after(monkeypatch, 3, signal.SIGINT)
+    with pytest.raises(Interrupted) as stopped:
+        experiment.run(compose())
+    assert stopped.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_seed_alone_decides_the_numbers(compose):
+    one = experiment.run(compose(outputs="a")).folder
+    torch.manual_seed(123)
+    np.random.default_rng().random()
+    assert_same_run(one, experiment.run(compose(outputs="b")).folder)
+    other = experiment.run(compose("seed=1")).folder
+    assert experiment.recorded(one)["test"] != experiment.recorded(other)["test"]
+
+
+def test_methods_start_from_the_same_weights_and_see_the_same_order(compose, data_dir):
+    data = Arrays(str(data_dir / "arrays")).load()
+    plain = experiment.build_network(compose(), data).state_dict()
+    fancy = experiment.build_network(compose("method=inv_lds_fds"), data).state_dict()
+    assert all(torch.equal(plain[key], fancy[key]) for key in plain)
+
+
+def test_a_finished_run_is_skipped(compose):
+    first = experiment.run(compose())
+    stamp = (first.folder / "metrics.json").stat().st_mtime_ns
+    again = experiment.run(compose())
+    assert (first.skipped, again.skipped) == (False, True)
+    assert again.metrics == experiment.recorded(first.folder)
+    assert (first.folder / "metrics.json").stat().st_mtime_ns == stamp
+
+
+def test_what_cannot_change_numbers_does_not_change_the_folder(compose):
+    folder = experiment.run_folder(compose())
+    assert experiment.run_folder(compose("trainer.progress=false", "trainer.checkpoint_minutes=3")).path == folder.path
+    assert experiment.run_folder(compose("optimizer.lr=0.5")).path != folder.path
+
+
+def test_metrics_follow_from_the_predictions_digit_by_digit(compose, data_dir):
+    settings = compose("method=sqinv")
+    folder = experiment.run(settings).folder
+    saved = np.load(folder / "predictions.npz")
+    task = Task.of(settings, Arrays(str(data_dir / "arrays")).load().train.targets)
+    recomputed = task.errors(saved["target"], saved["prediction"])
+    assert recomputed == experiment.recorded(folder)["test"]
+    assert saved["index"].tolist() == list(range(75))
+
+
+def test_evaluate_repeats_the_recorded_errors(compose):
+    folder = experiment.run(compose("method=inv_fds")).folder
+    assert experiment.evaluate(folder)["test"] == experiment.recorded(folder)["test"]
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(compose):
+    folder = experiment.run(compose("optimizer.lr=0.3", "trainer.epochs=60", "trainer.patience=3")).folder
+    values = [float(row["val/all/mae"]) for row in history(folder)]
+    best = int(np.argmin(values)) + 1
+    monitor = experiment.recorded(folder)["monitor"]
+    assert (monitor["name"], monitor["epoch"], monitor["best"]) == ("mae", best, min(values))
+    assert len(values) == best + 3 < 60
+
+
+def test_max_steps_ends_the_run_in_the_middle_of_an_epoch(compose):
+    folder = experiment.run(compose("trainer.max_steps=13", "trainer.epochs=null")).folder
+    assert [row["step"] for row in history(folder)] == ["10", "13"]
+
+
+def test_evaluation_by_steps(compose):
+    folder = experiment.run(compose("trainer.eval_unit=step", "trainer.eval_every=8")).folder
+    assert [row["step"] for row in history(folder)] == ["8", "16", "24", "30"]
+
+
+def test_the_schedule_moves_the_learning_rate(compose):
+    steps = ["schedule=steps", "schedule.source.milestones=[1,2]"]
+    folder = experiment.run(compose(*steps)).folder
+    assert [float(row["lr"]) for row in history(folder)] == pytest.approx([1e-4, 1e-5, 1e-5])
+
+
+def test_an_exploding_loss_stops_the_run_and_says_where(compose):
+    settings = compose("optimizer.lr=1e30", "trainer.epochs=3")
+    with pytest.raises(RunFailed, match=r"at step \d+ \(epoch 1, batch \d+, training samples \d+, .*optimizer\.lr"):
+        experiment.run(settings)
+    folder = experiment.run_folder(settings)
+    assert folder.state == "failed"
+    assert not folder.done_path.exists()
+    assert not folder.metrics_path.exists()
+
+
+def test_a_nan_after_good_epochs_names_the_last_good_checkpoint(compose, monkeypatch):
+    step = Trainer._loss_sum_of
+
+    def poisoned(self: Trainer, prediction: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return step(self, prediction, targets) * (float("nan") if self.progress.step == 14 else 1.0)
+
+    settings = compose()
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_loss_sum_of", poisoned)
+        with pytest.raises(RunFailed, match=r"at step 15 \(epoch 2, batch 5, .*last\.pt"):
+            experiment.run(settings)
+    # The checkpoint before it is sound: without the poison the run goes on to what it would have been.
+    resumed = experiment.run(settings).folder
+    assert_same_run(experiment.run(compose(outputs="straight")).folder, resumed)
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(compose, monkeypatch):
+    stop_after(monkeypatch, 12)
+    with pytest.raises(Interrupted):
+        experiment.run(compose())
+    last = experiment.run_folder(compose()).last_checkpoint
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot be read"):
+        experiment.run(compose())
+
+
+def test_stream_and_pass_statistics_both_calibrate(compose):
+    rows: dict[str, Any] = {}
+    for how in ("stream", "pass"):
+        folder = experiment.run(compose("fds=gaussian", f"fds.statistics={how}")).folder
+        rows[how] = weights(folder, "last")["fds.running_mean"]
+    assert rows["stream"].abs().sum() > 0
+    assert not torch.equal(rows["stream"], rows["pass"])
+
+
+def test_rrt_retrains_the_regressor_alone_and_reuses_stage_one(compose):
+    outcome = experiment.run(compose("method=rrt", "stages.epochs=2"))
+    first = experiment.run(compose())
+    assert first.skipped, "stage one is the vanilla run itself"
+    one, two = weights(first.folder), weights(outcome.folder)
+    backbone = [key for key in one if key.startswith("backbone.")]
+    assert backbone
+    assert all(torch.equal(one[key], two[key]) for key in backbone)
+    assert not torch.equal(one["regressor.weight"], two["regressor.weight"])
+    assert outcome.metrics["method"] == "RRT"
+    assert len(history(outcome.folder)) == 2
+
+
+def test_rrt_from_a_named_run(compose):
+    first = experiment.run(compose("method=sqinv")).folder
+    named = compose("method=rrt", "stages.epochs=1", f"stages.from_run={first}")
+    folder = experiment.run(named).folder
+    key = "backbone.layers.0.weight"
+    assert torch.equal(weights(first)[key], weights(folder)[key])
+    with pytest.raises(UserError, match="not a finished run"):
+        experiment.run(compose("method=rrt", "stages.from_run=nowhere"))
+
+
+def test_two_runs_of_one_folder_at_once_are_refused(compose):
+    folder = experiment.run_folder(compose())
+    with folder.lock(), pytest.raises(UserError, match="Another process"):
+        experiment.run(compose())
+
+
+def test_tensorboard_holds_losses_errors_by_region_and_hparams(compose):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = experiment.run(compose()).folder
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"loss", "lr", "val/few/mae", "val/medium/gm", "test/few/mae"} <= tags
+    assert [event.step for event in events.Scalars("loss")] == [10, 20, 30]
+
+
+def test_a_run_knows_what_made_it(compose):
+    settings = compose("method=inv_lds")
+    folder = RunFolder(experiment.run(settings, ("method=inv_lds",)).folder)
+    metrics = experiment.recorded(folder.path)
+    assert metrics["command"] == ["method=inv_lds"]
+    assert (metrics["method"], metrics["slug"], metrics["seed"]) == ("INV + LDS", "inv_lds", 0)
+    assert config.load(folder.config_path) == settings
