@@ -264,11 +264,11 @@ def _compare(path: Path, pairs: int, published_pairs: int, published_digest: str
 
 
 def _made_up_pair(rng: np.random.Generator, common: int) -> tuple[str, str, float]:
-    """Return two sentences with `common` of their five parts the same, and a score that goes by it, in steps of 0.2."""
+    """Return two sentences with `common` of their five parts the same, and a score within 0.5 of 5 × their share."""
     same = rng.permutation(len(SLOTS)) < common
     one = np.array([rng.integers(len(words)) for words in SLOTS])
     other = np.array([(i + 1 + rng.integers(len(words) - 1)) % len(words) for i, words in zip(one, SLOTS, strict=True)])
-    score = np.clip(common / len(SLOTS) * MAX_SCORE + 0.2 * rng.integers(-2, 3), 0, MAX_SCORE)
+    score = np.clip(common / len(SLOTS) * MAX_SCORE + rng.uniform(-0.5, 0.5), 0, MAX_SCORE)
     return _sentence(one), _sentence(np.where(same, one, other)), float(score)
 
 
