@@ -173,7 +173,7 @@ def _run(
     network = build_network(config, data)
     if stage_one is not None:
         _take_backbone(network, stage_one)
-    trainer = _trainer(fabric, config, folder, data, task, network)
+    trainer = build_trainer(fabric, config, folder, data, task, network)
     with Recorder(folder, trainer, config, active=fabric.is_global_zero) as recorder:
         trainer.report = recorder.record
         trainer.tick = recorder.tick
@@ -267,7 +267,9 @@ def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.T
     return partial(getattr(losses, settings.name), **arguments.get(settings.name, {}))
 
 
-def _trainer(fabric: Fabric, config: Config, folder: RunFolder, data: Data, task: Task, network: Network) -> Trainer:
+def build_trainer(
+    fabric: Fabric, config: Config, folder: RunFolder, data: Data, task: Task, network: Network
+) -> Trainer:
     settings, stages = config.trainer, config.stages
     optimizer_node = dict(config.optimizer)
     if stages.name == "rrt":
@@ -333,7 +335,7 @@ def evaluate(path: Path, settings: Mapping[str, Any] | None = None) -> dict[str,
     fabric = Fabric(accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision)  # type: ignore[arg-type]
     data: Data = configs.build(config.dataset.source).load()
     task = Task.of(config, data.train.targets)
-    trainer = _trainer(fabric, config, folder, data, task, build_network(config, data))
+    trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
     best = checkpoint.load(folder.best_checkpoint)
     try:
         trainer.module.load_state_dict(best["network"])

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import bench_epoch
 import numpy as np
 import torch
 from rich.console import Console
@@ -259,6 +260,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads; torch's choice if not given")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of five calls; medians are over all calls")
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that do not count")
+    parser.add_argument("--epochs", type=int, default=9, help="epochs of the embedded run to time; 0: none")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -271,6 +273,8 @@ def main() -> None:
     timer = Timer(device, args.repeats, args.warm_up)
     lines = [line for section in SECTIONS for line in section(timer, fds, features, labels)]
     report(lines, device)
+    if args.epochs:
+        bench_epoch.report(device.type, args.epochs)
 
 
 if __name__ == "__main__":

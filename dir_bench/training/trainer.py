@@ -126,7 +126,7 @@ class Trainer:
             self._restore(checkpoint.load(self.checkpoints / "last.pt"))
         with self._catch_signals():
             while not self.progress.finished:
-                self._epoch()
+                self.train_epoch()
         return self.progress
 
     def predict(self, split: Split) -> npt.NDArray[Any]:
@@ -152,7 +152,7 @@ class Trainer:
             whole[there.numpy()] = values.double().numpy()
         return whole * self.target_scale
 
-    def _epoch(self) -> None:
+    def train_epoch(self) -> None:
         """Run one epoch, or what is left of it, and what follows it: FDS statistics, schedule, evaluation."""
         state, settings = self.progress, self.settings
         fds = self.module.fds
