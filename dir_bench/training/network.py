@@ -50,6 +50,7 @@ class SyncBatchNorm(_BatchNorm):
             return nn.functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
+        given, input = input.dtype, input.to(torch.promote_types(input.dtype, torch.float32))
         channels = input.shape[1]
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [1, channels] + [1] * (input.dim() - 2)
@@ -66,7 +67,7 @@ class SyncBatchNorm(_BatchNorm):
         if self.affine:
             scale = scale * self.weight
         out = (input - mean.view(shape)) * scale.view(shape)
-        return out + self.bias.view(shape) if self.affine else out
+        return (out + self.bias.view(shape) if self.affine else out).to(given)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor) -> None:
@@ -75,8 +76,8 @@ class SyncBatchNorm(_BatchNorm):
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         factor = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, factor)
-        self.running_var.lerp_(var, factor)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
+        self.running_var.lerp_(var.to(self.running_var.dtype), factor)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -90,7 +91,10 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
             layer = SyncBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
-            layer.load_state_dict(child.state_dict())
+            state = child.state_dict()
+            for like in state.values():
+                layer.to(device=like.device, dtype=like.dtype if like.is_floating_point() else None)
+            layer.load_state_dict(state)
             setattr(module, name, layer)
         else:
             synchronise_batch_norm(child)
