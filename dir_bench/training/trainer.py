@@ -330,10 +330,10 @@ class Trainer:
     def _save(self) -> None:
         """Write `last.pt`: everything that the rest of the run depends on."""
         loss_sum = self._reduce(self._loss_sum.clone(), "sum")
-        moments = None
-        if self._moments is not None and self.fds_statistics == "stream":
+        moments = self._moments.state_dict() if self._moments is not None and self.fds_statistics == "stream" else None
+        if moments is not None and self.fabric.world_size > 1:
             whole = self.module.fds.new_moments()  # type: ignore[union-attr]
-            whole.load_state_dict(self._moments.state_dict())
+            whole.load_state_dict(moments)
             whole.reduce(lambda tensor: self._reduce(tensor, "sum"))
             moments = whole.state_dict()
         if self.fabric.is_global_zero:
