@@ -51,6 +51,7 @@ NUMBERLESS = (
     "dataset.source.cache_dir",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.workers",
     "trainer.checkpoint_minutes",
     "trainer.progress",
     "trainer.threads",
@@ -376,6 +377,8 @@ def _check_numbers(config: Config) -> None:
         raise UserError(f"fds.momentum={config.fds.momentum} must lie in [0, 1], or be null for a running average")
     if config.fds.start_smooth < 0 or config.fds.start_update < 0:
         raise UserError("fds.start_update and fds.start_smooth count epochs from 0 and cannot be negative")
+    if trainer.workers < 0:
+        raise UserError(f"trainer.workers={trainer.workers} must not be negative (0: fetch batches when asked)")
     if config.seed < 0:
         raise UserError(f"seed={config.seed} must not be negative")
     for name in (

@@ -1,8 +1,10 @@
 """Which samples make up each batch, and how a process takes its part of it."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,9 @@ import torch
 
 from dir_bench.datasets.base import IntArray, Split
 from dir_bench.training.streams import stream
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 BUCKET_BATCHES = 32
 """Batches are cut from pools of this many batches sorted by length: like lengths together, yet in random order."""
@@ -43,6 +48,24 @@ def epoch_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def ahead(make: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Made]:
+    """Yield `make(item)` for each item in order; with `workers` threads, up to twice as many are made ahead."""
+    if workers == 0:
+        yield from map(make, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(make, item) for item in items[: 2 * workers])
+        try:
+            for item in items[2 * workers :]:
+                yield waiting.popleft().result()
+                waiting.append(pool.submit(make, item))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
 @dataclass(frozen=True)
 class TrainLoader:
     """Batches of the training split for any epoch, from any batch on. The order is a function of seed and epoch."""
@@ -53,6 +76,8 @@ class TrainLoader:
     bucket_by_length: bool = True
     rank: int = 0
     world: int = 1
+    workers: int = 0
+    """Threads that fetch batches ahead of the training step; 0: fetch when asked."""
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
@@ -64,13 +89,19 @@ class TrainLoader:
 
     def batches(self, epoch: int, first: int = 0, purpose: str = "order") -> Iterator[Batch]:
         """Yield this process's part of each batch, from batch number `first` on."""
-        for number, whole in enumerate(self.order(epoch, purpose)[first:], first):
+        numbered = list(enumerate(self.order(epoch, purpose)))[first:]
+
+        def make(item: tuple[int, IntArray]) -> Batch:
+            number, whole = item
             mine = whole[self.rank :: self.world]
             padding = len(mine) == 0
             index = whole[:1] if padding else mine
+            # A stream of the batch's own: which thread makes it, and when, does not matter.
             rng = stream(self.seed, f"augment-{purpose}", epoch, number, self.rank)
             targets = torch.from_numpy(np.asarray(self.split.targets[index]))
-            yield Batch(number, self.split.fetch(index, rng), targets, len(whole), padding)
+            return Batch(number, self.split.fetch(index, rng), targets, len(whole), padding)
+
+        return ahead(make, numbered, self.workers)
 
 
 def eval_batches(split: Split, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[IntArray, Any]]:

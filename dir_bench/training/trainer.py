@@ -102,6 +102,7 @@ class Trainer:
             self.settings.bucket_by_length,
             self.fabric.global_rank,
             self.fabric.world_size,
+            self.settings.workers,
         )
         self._moments: Moments | None = None
         self._reset_epoch_sums()

@@ -65,6 +65,23 @@ def test_batches_from_the_middle_are_those_of_the_whole_epoch():
         assert torch.equal(a.targets, b.targets)
 
 
+@pytest.mark.parametrize("workers", [1, 3, 50])
+def test_threads_that_fetch_ahead_change_nothing(workers):
+    alone = list(TrainLoader(Numbers(100), 7, seed=4).batches(1, first=2))
+    helped = list(TrainLoader(Numbers(100), 7, seed=4, workers=workers).batches(1, first=2))
+    assert [b.number for b in alone] == [b.number for b in helped]
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(alone, helped, strict=True))
+
+
+def test_an_error_while_fetching_ahead_reaches_the_training_loop():
+    class Broken(Numbers):
+        def fetch(self, indices, rng):
+            raise OSError("corrupt picture")
+
+    with pytest.raises(OSError, match="corrupt picture"):
+        next(TrainLoader(Broken(100), 7, seed=4, workers=2).batches(0))
+
+
 def test_epochs_and_seeds_have_orders_of_their_own():
     def order(seed: int, epoch: int) -> list[int]:
         return np.concatenate(TrainLoader(Numbers(100), 10, seed).order(epoch)).tolist()
