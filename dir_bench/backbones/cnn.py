@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dir_bench.errors import UserError
+from dir_bench.errors import UserError, nearest
+
+NORMS = ("batch", "none")
 
 
 class SmallCNN(nn.Module):
@@ -14,22 +16,25 @@ class SmallCNN(nn.Module):
     Args:
         in_channels: Channels of a picture, shape ``(b, in_channels, size, size)``; uint8 is scaled to [−0.5, 0.5].
         size: Pixels.
-        channels: Channels of each convolution.
+        channels: Channels of each convolution; each one more halves the size again.
         feature_dim: Width of the feature vector.
-        norm: "batch" or "none".
+        norm: "batch" or "none": what follows each convolution.
+
+    Raises:
+        UserError: If `norm` is neither.
     """
 
     def __init__(
         self,
         in_channels: int,
         size: int,
-        channels: Sequence[int] = (16, 32, 64),
+        channels: Sequence[int] = (16, 32, 64, 64),
         feature_dim: int = 128,
         norm: str = "batch",
     ) -> None:
         super().__init__()
-        if norm not in ("batch", "none"):
-            raise UserError(f"backbone.norm={norm} is not a choice: batch, none")
+        if norm not in NORMS:
+            raise UserError(f"backbone.norm must be one of {', '.join(NORMS)}, not '{norm}'{nearest(norm, NORMS)}")
         layers: list[nn.Module] = []
         for width in channels:
             layers.append(nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=norm == "none"))

@@ -11,11 +11,17 @@ class Linear(nn.Module):
         in_features: Numbers per sample, for vectors.
         in_channels: Channels, for pictures.
         size: Pixels, for pictures.
+
+    Raises:
+        ValueError: If none of them is given, or both kinds are.
     """
 
     def __init__(self, in_features: int = 0, in_channels: int = 0, size: int = 0) -> None:
         super().__init__()
-        self.feature_dim = in_features or in_channels * size**2
+        pixels = in_channels * size**2
+        if (in_features > 0) == (pixels > 0):
+            raise ValueError("Linear takes either in_features, or in_channels and size")
+        self.feature_dim = in_features or pixels
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the inputs, shape ``(b, feature_dim)``; uint8 is scaled to [−0.5, 0.5]."""
