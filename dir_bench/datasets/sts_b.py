@@ -38,6 +38,10 @@ RANKSIM = {
 }
 """SHA-256 of the files of the same names in BorealisAI/ranksim-imbalanced-regression: another draw of the splits."""
 MAX_SCORE = 5.0
+WHERE_FROM = (
+    "the split files are in the authors' repository (github.com/YyzHarry/imbalanced-regression, "
+    "sts-b-dir/glue_data/STS-B), and `dir-bench data sample sts_b` writes a small stand-in"
+)
 MADE_UP = "made-up"
 """The genre of stand-in pairs."""
 SLOTS = (
@@ -119,11 +123,7 @@ class STSB:
     @property
     def requirements(self) -> str:
         """What has to be on disk, and where it comes from."""
-        return (
-            f"{', '.join(FILES.values())} in {self.data_dir}, from the authors' repository "
-            f"(github.com/YyzHarry/imbalanced-regression, sts-b-dir/glue_data/STS-B); "
-            f"`dir-bench data sample sts_b` writes a small stand-in"
-        )
+        return f"{', '.join(FILES.values())} in {self.data_dir}; {WHERE_FROM}"
 
     def load(self) -> Data:
         """Read, tokenise and number the three splits.
@@ -133,7 +133,7 @@ class STSB:
         """
         missing = [name for name in FILES.values() if not (self.data_dir / name).is_file()]
         if missing:
-            raise UserError(f"STS-B-DIR lacks {', '.join(missing)}: it needs {self.requirements}")
+            raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")
         words = {split: self._tokenize(self.data_dir / name) for split, name in FILES.items()}
         corpus = (sentence for part in words.values() for column in (part.first, part.second) for sentence in column)
         vocabulary = build_vocabulary(corpus, self.max_words)
@@ -166,7 +166,7 @@ class STSB:
         for split, name in FILES.items():
             path = self.data_dir / name
             if not path.is_file():
-                problems.append(f"{path} is missing: {self.requirements}")
+                problems.append(f"{path} is missing; {WHERE_FROM}")
                 continue
             try:
                 scores = read_pairs(path).scores
