@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dir_bench.errors import UserError, nearest
+from dir_bench.errors import RunFailed, UserError, nearest
 
 VERBS = """\
 dir-bench: run and compare methods of deep imbalanced regression
@@ -69,6 +69,8 @@ def train(arguments: list[str]) -> int:
     asked = parser.parse_intermixed_args(arguments)
     # Hydra wants its flags before the overrides; people write them anywhere.
     arguments = [a for a in arguments if a not in asked.overrides] + asked.overrides
+    if asked.config_dir and not Path(asked.config_dir).is_dir():
+        raise UserError(f"--config-dir {asked.config_dir} is not a folder")
     if not (asked.help or asked.hydra_help):
         for job in config.jobs_to_check(asked.overrides, asked.multirun):
             config.compose(job, asked.config_dir)
@@ -81,6 +83,10 @@ def train(arguments: list[str]) -> int:
         except UserError as error:
             _say(error)
             failures.append((name, error))
+        except OSError as error:  # a full disk, a folder that is a file or cannot be written
+            where = f": {error.filename}" if error.filename else ""
+            failures.append((name, RunFailed(f"{error.strerror or error}{where}")))
+            _say(failures[-1][1])
         except Exception as error:  # a fault of ours: show all of it, and let the other jobs go on
             traceback.print_exc()
             failures.append((name, error))
@@ -117,13 +123,14 @@ def evaluate(arguments: list[str]) -> int:
     """Evaluate a run's selected checkpoint on its test split again."""
     parser = argparse.ArgumentParser("dir-bench evaluate", description=evaluate.__doc__)
     parser.add_argument("run", type=Path, help="a run folder, such as outputs/gauge/vanilla/0123456789")
-    parser.add_argument("--accelerator", default="auto", help="cpu, cuda, mps or auto (default)")
+    parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
+    parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
     asked = parser.parse_args(arguments)
     from dir_bench import experiment
     from dir_bench.results.render import as_text, region_table
     from dir_bench.results.store import RunFolder
 
-    metrics = experiment.evaluate(asked.run, {"accelerator": asked.accelerator})
+    metrics = experiment.evaluate(asked.run, asked.accelerator, asked.data)
     print(as_text(region_table(metrics)), end="")
     folder = RunFolder(asked.run)
     if folder.state == "done":
@@ -180,9 +187,9 @@ def data(arguments: list[str]) -> int:
     return 1 if problems else 0
 
 
-def _say(error: UserError) -> int:
+def _say(error: Exception) -> int:
     print(f"error: {error}", file=sys.stderr)
-    return error.exit_code
+    return getattr(error, "exit_code", 1)
 
 
 def _log_to_stderr() -> None:

@@ -10,12 +10,13 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from dir_bench.errors import UserError, nearest
 
@@ -33,7 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.interval": ("epoch", "step"),
     "trainer.eval_unit": ("epoch", "step"),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
-    "trainer.precision": ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "semantics.lds_integers": ("truncate", "exact"),
     "semantics.lds_boundary": ("constant", "reflect"),
     "semantics.kernel_tails": ("folded", "sampled"),
@@ -47,6 +48,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 NUMBERLESS = (
     "paths",
+    # What a run prints, and what acts through other keys only.
+    "dataset.title",
+    "dataset.table_metrics",
+    "dataset.recipe",
+    "dataset.published",
+    "semantics.name",
     "dataset.source.data_dir",
     "dataset.source.cache_dir",
     "trainer.accelerator",
@@ -280,15 +287,20 @@ def typed(composed: DictConfig) -> Config:
         raise UserError(explain(error)) from error
     assert isinstance(config, Config)
     check(config)
-    return config
+    return _without_unused(config)
 
 
 def load(path: Path) -> Config:
     """Read the resolved config of a run folder."""
     try:
-        return typed(OmegaConf.create(path.read_text(encoding="utf-8")))  # type: ignore[arg-type]
+        node = OmegaConf.create(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"no run here: {path} does not exist") from error
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise UserError(f"{path} cannot be read as a run's config: {str(error).splitlines()[0]}") from error
+    if not isinstance(node, DictConfig) or "dataset" not in node:
+        raise UserError(f"{path} is not the config of a run")
+    return typed(node)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -308,8 +320,17 @@ def resolve_target(node: Mapping[str, Any]) -> Any:
 
 
 def build(node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a node's `_target_` with the node's other keys, and `kwargs` for what only the caller knows."""
-    return resolve_target(node)(*args, **_arguments(node), **kwargs)
+    """Call a node's `_target_` with the node's other keys, and `kwargs` for what only the caller knows.
+
+    Raises:
+        UserError: If the target refuses its arguments.
+    """
+    target = resolve_target(node)
+    try:
+        return target(*args, **_arguments(node), **kwargs)
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(f"{key}={value}" for key, value in _arguments(node).items())
+        raise UserError(f"`{node['_target_']}` does not take its settings ({shown}): {error}") from error
 
 
 def bind(node: Mapping[str, Any], where: str, *supplied: str) -> None:
@@ -356,14 +377,53 @@ def check(config: Config) -> None:
     rows = config.dataset.fds_last - config.dataset.fds_first + 1
     if fds != "none" and config.fds.kernel_size // 2 >= rows:
         raise UserError(f"fds.kernel_size={config.fds.kernel_size} is too wide for the {rows} bins that FDS smooths")
+    _check_bins(config)
     if config.stages.name == "rrt" and reweight == "none":
         raise UserError("stages=rrt re-trains the regressor with inverse weights: add reweight=inv (method=rrt does)")
     if config.trainer.epochs is None and config.trainer.max_steps is None:
         raise UserError("the run would never end: set trainer.epochs or trainer.max_steps")
 
 
+def _check_bins(config: Config) -> None:
+    dataset = config.dataset
+    if not (dataset.bins.width > 0 and dataset.bins.stop > dataset.bins.start):
+        raise UserError(
+            f"dataset.bins: stop={dataset.bins.stop} must lie above start={dataset.bins.start}, and width above 0"
+        )
+    count = round((dataset.bins.stop - dataset.bins.start) / dataset.bins.width)
+    if config.fds.name != "none" and not 0 <= dataset.fds_first < dataset.fds_last < count:
+        raise UserError(
+            f"dataset.fds_first={dataset.fds_first} and dataset.fds_last={dataset.fds_last} must be two of the {count} "
+            f"bins, 0 to {count - 1}, in this order"
+        )
+    for name in ("many", "medium", "few"):
+        beyond = [b for b in getattr(dataset.regions, name) or [] if not 0 <= b < count]
+        if beyond:
+            raise UserError(f"dataset.regions.{name} names bin {beyond[0]}, and there are bins 0 to {count - 1} only")
+
+
+def _check_clip(key: str, clip: Any) -> None:
+    pair = isinstance(clip, list) and len(clip) == 2 and all(isinstance(end, (int, float)) for end in clip)
+    if clip is not None and not (pair and 0 < clip[0] <= clip[1]):
+        raise UserError(f"{key}={clip} must be null or two numbers [low, high] with 0 < low <= high")
+
+
 def _check_numbers(config: Config) -> None:
     trainer = config.trainer
+    _check_clip("semantics.inv_clip", config.semantics.inv_clip)
+    _check_clip("semantics.fds_clip", config.semantics.fds_clip)
+    lr = config.optimizer.get("lr")
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not lr > 0:
+        raise UserError(f"optimizer.lr={lr} must be a number above 0")
+    if config.schedule.source and config.schedule.source.get("T_max", 1) is None:
+        raise UserError(
+            "schedule.source.T_max is null, because trainer.epochs is: set it to a number of epochs, or to "
+            "trainer.max_steps with schedule.interval=step"
+        )
+    for stage_key in ("epochs", "max_steps"):
+        value = getattr(config.stages, stage_key)
+        if value is not None and value < 1:
+            raise UserError(f"stages.{stage_key}={value} must be at least 1")
     for key in ("lds", "fds"):
         kernel = getattr(config, key)
         if kernel.kernel_size < 1 or kernel.kernel_size % 2 == 0:
@@ -396,11 +456,24 @@ def _check_numbers(config: Config) -> None:
             raise UserError(f"trainer.{name}={value} must be at least 1")
     if trainer.clip_norm is not None and not trainer.clip_norm > 0:
         raise UserError(f"trainer.clip_norm={trainer.clip_norm} must be above 0 (null: no clipping)")
-    bins = config.dataset.bins
-    if not (bins.width > 0 and bins.stop > bins.start):
-        raise UserError(f"dataset.bins: stop={bins.stop} must lie above start={bins.start}, and width above 0")
     if not config.dataset.target_scale > 0:
         raise UserError(f"dataset.target_scale={config.dataset.target_scale} must be above 0")
+
+
+def _without_unused(config: Config) -> Config:
+    """Reset the settings of parts that are switched off, so that they cannot make one run look like two."""
+    config = replace(config)
+    if config.lds.name == "none":
+        config.lds = Kernel()
+    if config.fds.name == "none":
+        config.fds = FDSConfig()
+    if config.stages.name == "none":
+        config.stages = Stages()
+    defaults, kept = Loss(), {"huber": ("beta",), "focal_l1": ("beta", "gamma", "activate")}
+    kept["focal_mse"] = kept["focal_l1"]
+    used = {key: getattr(config.loss, key) for key in kept.get(config.loss.name, ())}
+    config.loss = replace(defaults, name=config.loss.name, **used)
+    return config
 
 
 def explain(error: Exception) -> str:
@@ -413,8 +486,12 @@ def explain(error: Exception) -> str:
         return f"{group}={name} does not exist{nearest(name, there)}; {group} can be: {', '.join(there)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("not in struct" in text or "Could not override" in text):
-        known = [*groups(), *_dotted(OmegaConf.to_container(OmegaConf.structured(Config)))]
+        known = [*groups(), *_dotted(to_dict(compose([])))]
         return f"unknown config key '{key[1]}'{nearest(key[1], known)}; `dir-bench train --cfg job` prints all keys"
+    if "sweep" in text.lower() and "," in text:
+        return f"{text.splitlines()[0].rstrip('.')}: a list of values is a sweep, add -m (or quote it as '[a,b]')"
+    if text.startswith("Error merging override") and error.__cause__ is not None:
+        text = f"{text.splitlines()[0]}: {error.__cause__}"
     first = " ".join(line.strip() for line in text.splitlines()[:2] if line.strip() and "full_key" not in line)
     return f"{key[1]}: {first}" if key else first
 
@@ -422,16 +499,24 @@ def explain(error: Exception) -> str:
 def sweep_jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
     """Expand the comma lists of a multirun into the overrides of each job, as Hydra's basic sweeper does."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise UserError(explain(error)) from error
-    axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [text]
-        for o, text in zip(parsed, overrides, strict=True)
-    ]
+    axes = []
+    for override, text in zip(parsed, overrides, strict=True):
+        value = override.value()
+        if isinstance(value, Glob):
+            values = value.filter(options(override.key_or_group))
+        elif override.is_sweep_override():
+            values = list(override.sweep_string_iterator())
+        else:
+            axes.append([text])
+            continue
+        axes.append([f"{override.get_key_element()}={value}" for value in values])
     return (list(job) for job in itertools.product(*axes))
 
 

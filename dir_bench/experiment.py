@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
 from dir_bench.config import Config
-from dir_bench.datasets.base import Data
+from dir_bench.datasets.base import Data, Dataset
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.methods import losses
@@ -47,9 +48,19 @@ class Outcome:
 
 def run_folder(config: Config) -> RunFolder:
     """Return the folder of a config's run: outputs/<dataset>/<method>/<identity of what can change its numbers>."""
-    plain = configs.to_dict(config)
-    name = identity(plain, configs.NUMBERLESS)
+    configs.check_targets(config)
+    name, _ = identities(config)
     return RunFolder.of(config.paths.outputs, config.dataset.name, method_slug(toggles(config)), name)
+
+
+def identities(config: Config) -> tuple[str, str]:
+    """Return the identity of a config's run, and of its row: of all runs that differ from it by the seed alone.
+
+    The data's fingerprint is part of both. UserError if the data are missing.
+    """
+    dataset: Dataset = configs.build(config.dataset.source)
+    plain = configs.to_dict(config) | {"data": dataset.fingerprint()}
+    return identity(plain, configs.NUMBERLESS), identity(plain, (*configs.NUMBERLESS, "seed"))
 
 
 def toggles(config: Config) -> Toggles:
@@ -93,20 +104,16 @@ def run(config: Config, command: tuple[str, ...] = ()) -> Outcome:
         RunFailed: Training broke down; the folder says why and is never taken for a result.
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
     """
-    configs.check_targets(config)
     folder = run_folder(config)
     if folder.state == "done":
         return Outcome(folder.path, recorded(folder.path), skipped=True)
-    torchrun_rank = int(os.environ.get("RANK", 0))
-    if torchrun_rank > 0:
+    if _rank_outside() > 0:
         return Outcome(folder.path, _launch(config, folder, command, _stage_one(config, command)), skipped=False)
     with folder.lock():
         stage_one = _stage_one(config, command)
         folder.start(configs.to_dict(config), run_environment())
         try:
             metrics = _launch(config, folder, command, stage_one)
-        except Interrupted:
-            raise
         except UserError as error:
             folder.fail(str(error), "")
             raise
@@ -127,47 +134,67 @@ def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
                 f"stages.from_run={folder.path} is {folder.state}, not a finished run: finish it or drop it"
             )
         return folder.path
-    first = replace(
-        config,
-        stages=configs.Stages(),
-        reweight=configs.Reweight(),
-        lds=configs.Kernel(),
-    )
+    first = stage_one_config(config)
     log.info("stage one of two: %s", method_name(toggles(first)))
     return run(first, command).folder
+
+
+def stage_one_config(config: Config) -> Config:
+    """Return the config of RRT's first stage: the same run without weights (FDS, which forms features, stays)."""
+    return replace(config, stages=configs.Stages(), reweight=configs.Reweight(), lds=configs.Kernel())
+
+
+def _rank_outside() -> int:
+    """Return this process's rank if torchrun or Slurm started it beside others, else 0."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
 
 
 def _launch(
     config: Config, folder: RunFolder, command: tuple[str, ...], stage_one: Path | None = None
 ) -> dict[str, Any]:
     """Start the engine, with as many processes as asked for, and return the metrics."""
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
     settings = config.trainer
     outside = "RANK" in os.environ or "SLURM_PROCID" in os.environ
     # "ddp" would start this program's command line again, which inside a sweep means the whole sweep (Hydra).
     strategy = "auto" if settings.devices == 1 and not outside else "ddp" if outside else "ddp_spawn"
-    accelerator = "cuda" if settings.accelerator == "gpu" else settings.accelerator
-    try:
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)),
-            strategy=strategy,
-            precision=settings.precision,  # type: ignore[arg-type]
-        )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
+    fabric = _fabric(config, strategy, int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)))
     if strategy == "ddp_spawn":
-        launched: dict[str, Any] = fabric.launch(_run, config, folder, command, stage_one)  # type: ignore[arg-type]
-        return launched
+        try:
+            ended = fabric.launch(_run_spawned, config, folder, command, stage_one)
+        except ProcessRaisedException as error:
+            raise RuntimeError(f"a training process broke down: {str(error).splitlines()[-1]}") from error
+        if isinstance(ended, BaseException):
+            raise ended
+        metrics: dict[str, Any] = ended
+        return metrics
     fabric.launch()
     return _run(fabric, config, folder, command, stage_one)
+
+
+def _fabric(config: Config, strategy: str, devices: int) -> Fabric:
+    """Return the engine; UserError if there is no such accelerator."""
+    settings = config.trainer
+    accelerator = "cuda" if settings.accelerator == "gpu" else settings.accelerator
+    try:
+        return Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=settings.precision)  # type: ignore[arg-type]
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
+
+
+def _run_spawned(fabric: Fabric, *arguments: Any) -> dict[str, Any] | BaseException:
+    """Run in a process of its own, where an exception would end as a traceback: hand what a user can mend back."""
+    try:
+        return _run(fabric, *arguments)
+    except (UserError, Interrupted) as error:
+        return error
 
 
 def _run(
     fabric: Fabric, config: Config, folder: RunFolder, command: tuple[str, ...], stage_one: Path | None
 ) -> dict[str, Any]:
     """Build the parts, fit, evaluate on the test split at the selected checkpoint, record."""
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
     data: Data = configs.build(config.dataset.source).load()
     task = Task.of(config, data.train.targets)
     network = build_network(config, data)
@@ -185,7 +212,7 @@ def _run(
         metrics = describe(config, command) | {
             "monitor": {
                 "name": config.dataset.monitor,
-                "best": trainer.progress.best,
+                "best": best["value"],
                 "epoch": best["epoch"],
             },
             "test": errors,
@@ -205,15 +232,15 @@ def _run(
 
 def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
     """Return what metrics.json says of a run besides its numbers."""
-    plain = configs.to_dict(config)
+    run_identity, row_id = identities(config)
     return {
         "dataset": config.dataset.name,
         "title": config.dataset.title,
         "method": method_name(toggles(config)),
         "slug": method_slug(toggles(config)),
         "seed": config.seed,
-        "identity": identity(plain, configs.NUMBERLESS),
-        "row_id": identity(plain, (*configs.NUMBERLESS, "seed")),
+        "identity": run_identity,
+        "row_id": row_id,
         "command": list(command),
         "table_metrics": config.dataset.table_metrics,
     }
@@ -221,6 +248,7 @@ def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
 
 def build_network(config: Config, data: Data) -> Network:
     """Build backbone, FDS and regressor; initial weights depend on the seed alone, not on what came before."""
+    configs.bind({**config.backbone, **data.backbone_kwargs}, f"the backbone for {config.dataset.name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init", 0))
         backbone: nn.Module = configs.build(config.backbone, **data.backbone_kwargs)
@@ -272,16 +300,22 @@ def build_trainer(
 ) -> Trainer:
     settings, stages = config.trainer, config.stages
     optimizer_node = dict(config.optimizer)
+    schedule = config.schedule.source
     if stages.name == "rrt":
+        # Stage two has a length of its own, within the run's, and a constant learning rate.
         freeze(network.backbone)
         optimizer_node["lr"] = stages.lr if stages.lr is not None else optimizer_node["lr"]
-        if stages.epochs is not None or stages.max_steps is not None:
-            settings = replace(settings, epochs=stages.epochs, max_steps=stages.max_steps)
+        settings = replace(
+            settings,
+            epochs=_least(settings.epochs, stages.epochs),
+            max_steps=_least(settings.max_steps, stages.max_steps),
+        )
+        schedule = None
     if fabric.world_size > 1:
         synchronise_batch_norm(network)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = configs.build(optimizer_node, trained)
-    scheduler = configs.build(config.schedule.source, optimizer) if config.schedule.source else None
+    scheduler = configs.build(schedule, optimizer) if schedule else None
     wrapped, optimizer = fabric.setup(network, optimizer)
     weights = None if task.weights is None else fabric.to_device(torch.from_numpy(task.weights))
     return Trainer(
@@ -305,6 +339,10 @@ def build_trainer(
     )
 
 
+def _least(*bounds: int | None) -> int | None:
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
 def _take_backbone(network: Network, run: Path) -> None:
     """Load the backbone that a finished run selected; UserError if its shapes differ."""
     state = checkpoint.load(RunFolder(run).best_checkpoint)["network"]
@@ -323,16 +361,18 @@ def recorded(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def evaluate(path: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None = None) -> dict[str, Any]:
     """Evaluate a run's selected checkpoint on its test split again, and return metrics as in metrics.json.
 
     Nothing is written. The checkpoint, config and data decide; the recorded metrics.json is not read.
     """
     config = configs.load(path / "config.yaml")
-    if settings:
-        config = replace(config, trainer=replace(config.trainer, **settings))
+    if accelerator is not None:
+        config.trainer.accelerator = accelerator
+    if data_dir is not None and "data_dir" in config.dataset.source:
+        config.dataset.source["data_dir"] = str(data_dir)
     folder = RunFolder(path)
-    fabric = Fabric(accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision)  # type: ignore[arg-type]
+    fabric = _fabric(config, "auto", 1)
     data: Data = configs.build(config.dataset.source).load()
     task = Task.of(config, data.train.targets)
     trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))

@@ -121,6 +121,22 @@ def test_data_list_check_and_sample(tmp_path):
     assert "exists" in twice.stderr
 
 
+def test_a_place_that_cannot_be_written_is_one_sentence(work):
+    (work / "outputs").write_text("a file where the folder should be")
+    done = command(work, "train", *TINY)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "outputs" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_failure_in_two_processes_is_one_sentence(work):
+    done = command(work, "train", *TINY, "trainer.devices=2", "trainer.accelerator=cpu", "optimizer.lr=1e30")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "at step" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("toggles", [[], ["method=sqinv_lds_fds"], ["fds=gaussian", "fds.statistics=stream"]])
 def test_two_processes_give_the_numbers_of_one(work, toggles):
@@ -129,6 +145,16 @@ def test_two_processes_give_the_numbers_of_one(work, toggles):
     two = command(work, "train", *parts, "paths.outputs=two", "trainer.devices=2")
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     compare_runs(work)
+
+
+@pytest.mark.slow
+def test_two_processes_with_batch_norm_give_the_numbers_of_one(tmp_path):
+    parts = ["method=sqinv_lds_fds", "trainer.epochs=2", "dataset.source.n_train=300", "dataset.source.n_val_per_bin=1"]
+    parts += ["dataset.source.n_test_per_bin=1", "trainer.accelerator=cpu", "backbone.channels=[4,4]"]
+    one = command(tmp_path, "train", *parts, "paths.outputs=one")
+    two = command(tmp_path, "train", *parts, "paths.outputs=two", "trainer.devices=2")
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    compare_runs(tmp_path, tolerance=1e-4)
 
 
 def compare_runs(work: Path, tolerance: float = 1e-5) -> None:

@@ -83,6 +83,18 @@ def test_one_quirk_can_be_set_alone():
         (["trainer.epochs=null"], ["trainer.epochs", "trainer.max_steps"]),
         (["trainer.devices=0"], ["trainer.devices=0"]),
         (["seed=-1"], ["seed=-1"]),
+        (["seed=1.5"], ["1.5"]),
+        (["seed=0,1"], ["-m"]),
+        (["optimizer.lr=-1"], ["optimizer.lr=-1"]),
+        (["optimizer.lr=abc"], ["optimizer.lr=abc"]),
+        (["~optimizer.lr"], ["optimizer.lr"]),
+        (["optimizer.lrr=1"], ["'optimizer.lr'"]),
+        (["semantics.inv_clip=5"], ["semantics.inv_clip", "[low, high]"]),
+        (["schedule=cosine", "trainer.epochs=null", "trainer.max_steps=20"], ["T_max"]),
+        (["dataset.fds_last=100", "fds=gaussian"], ["fds_last=100"]),
+        (["dataset.regions.many=[1000]"], ["bin 1000"]),
+        (["trainer.precision=64"], ["trainer.precision"]),
+        (["stages=rrt", "reweight=inv", "stages.epochs=0"], ["stages.epochs=0"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_what_is_near(overrides, parts):
@@ -97,6 +109,26 @@ def test_a_mistake_is_named_with_what_is_near(overrides, parts):
 def test_a_setting_that_its_target_does_not_take_is_refused(key):
     with pytest.raises(UserError, match=r"has no setting .* \(did you mean"):
         config.check_targets(config.compose(["backbone=mlp", f"+{key}"]))
+
+
+def test_a_backbone_that_does_not_fit_the_data_is_refused():
+    from dir_bench import experiment
+
+    chosen = config.compose(["backbone=bilstm_small"])
+    with pytest.raises(UserError, match="the backbone for gauge has no setting"):
+        experiment.build_network(chosen, config.build(chosen.dataset.source, n_train=20).load())
+
+
+@pytest.mark.parametrize("text", ["just words", "a: [1", "- 1"])
+def test_a_damaged_config_of_a_run_is_named(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        config.load(tmp_path / "config.yaml")
+
+
+def test_a_glob_sweeps_over_choices():
+    jobs = list(config.sweep_jobs(["method=glob(sqinv*)", "seed=0"]))
+    assert [job[0] for job in jobs] == [f"method=sqinv{end}" for end in ("", "_fds", "_lds", "_lds_fds")]
 
 
 def test_a_sweep_is_checked_for_every_combination_of_choices_and_every_value():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -63,26 +64,34 @@ class BiLSTMPair(nn.Module):
         self.lstm = nn.LSTM(word_dim, hidden, layers, batch_first=True, bidirectional=True)
         self.feature_dim = 8 * hidden
 
-    def forward(self, inputs: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        """Return pair embeddings, shape ``(b, feature_dim)``, of (tokens1, lengths1, tokens2, lengths2)."""
+    def forward(self, inputs: tuple[Tensor, npt.ArrayLike, Tensor, npt.ArrayLike]) -> Tensor:
+        """Return pair embeddings, shape ``(b, feature_dim)``, of (tokens1, lengths1, tokens2, lengths2).
+
+        Lengths lie on the host, so that nothing waits for the device.
+        """
         tokens1, lengths1, tokens2, lengths2 = inputs
         width = max(tokens1.shape[1], tokens2.shape[1])
         tokens = torch.cat([nn.functional.pad(t, (0, width - t.shape[1])) for t in (tokens1, tokens2)])
-        u, v = self.encode(tokens, torch.cat([lengths1, lengths2])).chunk(2)
+        lengths = torch.from_numpy(np.concatenate([lengths1, lengths2]))
+        u, v = self.encode(tokens, lengths).chunk(2)
         return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
 
     def encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return sentence embeddings, shape ``(n, 2 * hidden)``, of padded tokens ``(n, t)`` with lengths ``(n,)``."""
+        """Return sentence embeddings, shape ``(n, 2 * hidden)``.
+
+        Args:
+            tokens: Word numbers, padded with 0, shape ``(n, t)``.
+            lengths: Words per sentence, shape ``(n,)``, on the CPU: packing reads them there.
+        """
         words = self.embedding(tokens)
         for layer in self.highway:
             candidate, gate = layer(words).chunk(2, dim=-1)
             gate = torch.sigmoid(gate)
             words = gate * words + (1 - gate) * torch.relu(candidate)
-        # The lengths were made on the host; packing needs them there.
-        packed = pack_padded_sequence(self.dropout(words), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(self.dropout(words), lengths, batch_first=True, enforce_sorted=False)
         outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, padding_value=0.0)
         outputs = self.dropout(outputs)
-        beyond = torch.arange(outputs.shape[1], device=outputs.device) >= lengths[:, None]
+        beyond = torch.arange(outputs.shape[1], device=outputs.device) >= lengths.to(outputs.device)[:, None]
         pooled: Tensor = outputs.masked_fill(beyond[:, :, None], -torch.inf).amax(dim=1)
         return pooled
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dir_bench.datasets.base import CheckReport, Data, IntArray
+from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
 from dir_bench.errors import UserError
 from dir_bench.results.atomic import write_npz
 
@@ -50,10 +50,14 @@ class Arrays:
         """What has to be on disk."""
         return f"your own arrays: {self.file} with train_x, train_y, val_x, val_y, test_x, test_y"
 
+    def fingerprint(self) -> str:
+        """Return the hash of the file."""
+        self._require_file()
+        return file_hash(self.file)
+
     def load(self) -> Data:
         """Read the file; UserError if it is missing, or an array is missing, ragged or not finite."""
-        if not self.file.is_file():
-            raise UserError(f"missing {self.requirements}; `dir-bench data sample arrays` writes an example")
+        self._require_file()
         try:
             arrays = dict(np.load(self.file, allow_pickle=False))
         except (OSError, ValueError) as error:
@@ -89,6 +93,10 @@ class Arrays:
         folder.mkdir(parents=True, exist_ok=True)
         write_npz(path, **arrays)
         return path
+
+    def _require_file(self) -> None:
+        if not self.file.is_file():
+            raise UserError(f"missing {self.requirements}; `dir-bench data sample arrays` writes an example")
 
     def _split(self, arrays: dict[str, npt.NDArray[Any]], name: str) -> ArraySplit:
         for key in (f"{name}_x", f"{name}_y"):

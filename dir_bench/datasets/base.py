@@ -1,5 +1,6 @@
 """What a dataset gives to the trainer: three splits, each an array of targets and a way to fetch a batch."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ class Split(Protocol):
     def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> Any:
         """Return the inputs of one batch: a CPU tensor, or a tuple or dict of them.
 
+        What is wanted on the host (lengths, for packing) goes as a NumPy array: only tensors are moved to a device.
+
         Args:
             indices: Which samples, shape ``(b,)``.
             rng: In training, the stream that augmentation draws from; None means no augmentation.
@@ -58,9 +61,25 @@ class CheckReport:
     """Training targets, for the histogram by region; None where they could not be read."""
 
 
+def file_hash(*paths: Path) -> str:
+    """Return the SHA-256 of files' contents, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 @runtime_checkable
 class Dataset(Protocol):
     """A benchmark: built from its YAML by `_target_`, cheap to construct, reads files in `load` and `check` only."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of the files that decide labels, splits and order ("" if settings alone do).
+
+        It is part of a run's identity, so that a stand-in's numbers are never taken for the real data's. Cheap: of
+        large sets, hash the lists and not the pictures. UserError if the files are missing.
+        """
+        ...
 
     def load(self) -> Data:
         """Read the files (or make the samples) and return the splits; UserError if they are missing or bad."""

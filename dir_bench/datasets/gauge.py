@@ -117,6 +117,10 @@ class Gauge:
         """Nothing has to be on disk."""
         return "nothing: it is made on the fly from dataset.source.seed"
 
+    def fingerprint(self) -> str:
+        """The settings say it all."""
+        return ""
+
     def load(self) -> Data:
         """Draw the three splits, each from a random stream of its own; it takes about a second."""
         shares: tuple[IntArray | int, ...] = (self.train_counts(), self.n_val_per_bin, self.n_test_per_bin)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dir_bench.datasets.base import CheckReport, Data, IntArray
+from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
 from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
 from dir_bench.errors import UserError
 from dir_bench.results.atomic import write_text
@@ -88,10 +88,10 @@ class PairSplit:
         """The longer of a pair's two sentences, in words."""
         return np.maximum(self.first.lengths, self.second.lengths)
 
-    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[torch.Tensor, ...]:
-        """Return (tokens1, lengths1, tokens2, lengths2); there is no augmentation."""
-        parts = (*self.first.batch(indices), *self.second.batch(indices))
-        return tuple(torch.from_numpy(part) for part in parts)
+    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[torch.Tensor | IntArray, ...]:
+        """Return (tokens1, lengths1, tokens2, lengths2), lengths for the host; there is no augmentation."""
+        (tokens1, lengths1), (tokens2, lengths2) = self.first.batch(indices), self.second.batch(indices)
+        return torch.from_numpy(tokens1), lengths1, torch.from_numpy(tokens2), lengths2
 
 
 class STSB:
@@ -125,15 +125,18 @@ class STSB:
         """What has to be on disk, and where it comes from."""
         return f"{', '.join(FILES.values())} in {self.data_dir}; {WHERE_FROM}"
 
+    def fingerprint(self) -> str:
+        """Return the hash of the three files."""
+        self._require_files()
+        return file_hash(*(self.data_dir / name for name in FILES.values()))
+
     def load(self) -> Data:
         """Read, tokenise and number the three splits.
 
         Raises:
             UserError: If a file is missing, or a line is not as published; the message names file and line.
         """
-        missing = [name for name in FILES.values() if not (self.data_dir / name).is_file()]
-        if missing:
-            raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")
+        self._require_files()
         words = {split: self._tokenize(self.data_dir / name) for split, name in FILES.items()}
         corpus = (sentence for part in words.values() for column in (part.first, part.second) for sentence in column)
         vocabulary = build_vocabulary(corpus, self.max_words)
@@ -157,6 +160,11 @@ class STSB:
         if len(kept) < len(first):
             log.warning("%s: %d pair(s) with an empty sentence left out", path, len(first) - len(kept))
         return TokenPairs([first[i] for i in kept], [second[i] for i in kept], pairs.scores[kept])
+
+    def _require_files(self) -> None:
+        missing = [name for name in FILES.values() if not (self.data_dir / name).is_file()]
+        if missing:
+            raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")
 
     def check(self) -> CheckReport:
         """Compare counts, ranges and SHA-256 with the published files."""

@@ -50,6 +50,7 @@ class Progress:
     best_epoch: int | None = None
     best_step: int | None = None
     since_best: int = 0
+    lr: float = 0.0
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -157,7 +158,7 @@ class Trainer:
         """Run one epoch, or what is left of it, and what follows it: FDS statistics, schedule, evaluation."""
         state, settings = self.progress, self.settings
         fds = self.module.fds
-        if fds is not None and self._moments is None:
+        if fds is not None and self.fds_statistics == "stream" and self._moments is None:
             self._moments = fds.new_moments()
         saved = time.monotonic()
         for batch in self.loader.batches(state.epoch, state.batch):
@@ -193,6 +194,8 @@ class Trainer:
         self._moments = None
         self._reset_epoch_sums()
         self._save()
+        if self._stop_signal is not None:
+            raise Interrupted(self._stop_signal, state.step)
 
     def _step(self, batch: Batch) -> None:
         """Take one optimiser step. Nothing here waits for the device."""
@@ -203,6 +206,7 @@ class Trainer:
         prediction, features = self.network(inputs, targets, self.progress.epoch)
         loss = self._loss_sum_of(prediction, targets) * (0.0 if batch.padding else fabric.world_size / batch.size)
         fabric.backward(loss)
+        self.progress.lr = float(self.optimizer.param_groups[0]["lr"])
         if self.settings.clip_norm is not None:
             limit = self.settings.clip_norm
             fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
@@ -211,7 +215,7 @@ class Trainer:
         if self.schedule_interval == "step":
             self._advance_schedule()
         self._watch(loss.detach() * (batch.size / fabric.world_size), batch.size)
-        if self._moments is not None and self.fds_statistics == "stream" and not batch.padding:
+        if self._moments is not None and not batch.padding:
             self._moments.add(features.detach(), targets)
 
     def _loss_sum_of(self, prediction: Tensor, targets: Tensor) -> Tensor:
@@ -255,8 +259,7 @@ class Trainer:
         """Give FDS the statistics of this epoch: those gathered on the way, or from a second pass as published."""
         fds, epoch = self.module.fds, self.progress.epoch
         assert fds is not None
-        assert self._moments is not None
-        if self.fds_statistics == "pass":
+        if self._moments is None:
             # As in the published code: training mode, so dropout acts and batch norm's running averages move once
             # more, over augmented and newly shuffled batches.
             self._moments = fds.new_moments()
@@ -277,6 +280,8 @@ class Trainer:
     def _evaluate(self, save: bool = True) -> None:
         """Evaluate on the validation split, record it, keep the best, count patience."""
         state = self.progress
+        if state.history and state.history[-1]["step"] == state.step:
+            return  # a step's evaluation that fell on the end of an epoch
         self._check_loss()
         regions = self.evaluate(self.predict(self.val))
         value = float(regions["all"][self.monitor])
@@ -291,7 +296,7 @@ class Trainer:
                 0,
             )
             if self.fabric.is_global_zero:
-                best = {"network": self.module.state_dict(), "epoch": state.best_epoch, "step": state.step}
+                best = {"network": self.module.state_dict(), "value": value, "epoch": state.best_epoch}
                 checkpoint.save(self.checkpoints / "best.pt", best)
         loss = self._reduce(self._loss_sum.clone(), "sum") / max(self._loss_count, 1)
         state.history.append(
@@ -299,7 +304,7 @@ class Trainer:
                 "epoch": state.epoch + 1,
                 "step": state.step,
                 "loss": float(loss),
-                "lr": float(self.optimizer.param_groups[0]["lr"]),
+                "lr": state.lr,
                 **{f"val/{region}/{name}": v for region, errors in regions.items() for name, v in errors.items()},
             }
         )
@@ -331,7 +336,7 @@ class Trainer:
     def _save(self) -> None:
         """Write `last.pt`: everything that the rest of the run depends on."""
         loss_sum = self._reduce(self._loss_sum.clone(), "sum")
-        moments = self._moments.state_dict() if self._moments is not None and self.fds_statistics == "stream" else None
+        moments = None if self._moments is None else self._moments.state_dict()
         if moments is not None and self.fabric.world_size > 1:
             whole = self.module.fds.new_moments()  # type: ignore[union-attr]
             whole.load_state_dict(moments)
@@ -342,6 +347,7 @@ class Trainer:
                 "network": self.module.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+                "precision": self.fabric.strategy.precision.state_dict(),
                 "progress": asdict(self.progress),
                 "moments": moments,
                 "loss_sum": float(loss_sum),
@@ -355,6 +361,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.progress = Progress(**state["progress"])
         # Sums over processes are in the checkpoint; rank zero alone takes them up, so that they count once.
         self._reset_epoch_sums()

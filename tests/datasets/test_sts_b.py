@@ -120,7 +120,12 @@ def test_missing_files_message_tells_what_where_and_how(tmp_path: Path) -> None:
     (tmp_path / "dev_new.tsv").unlink()
     with pytest.raises(UserError) as caught:
         STSB(str(tmp_path)).load()
-    for part in ("lacks dev_new.tsv in", str(tmp_path), "YyzHarry/imbalanced-regression", "dir-bench data sample sts_b"):
+    for part in (
+        "lacks dev_new.tsv in",
+        str(tmp_path),
+        "YyzHarry/imbalanced-regression",
+        "dir-bench data sample sts_b",
+    ):
         assert part in str(caught.value)
 
 

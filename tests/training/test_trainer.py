@@ -140,6 +140,40 @@ def test_a_finished_run_is_skipped(compose):
     assert (first.folder / "metrics.json").stat().st_mtime_ns == stamp
 
 
+def test_other_data_is_another_run(compose, tmp_path):
+    here = experiment.run_folder(compose()).path
+    Arrays(str(tmp_path / "data" / "arrays")).sample(tmp_path / "data" / "arrays", n=300, seed=1)
+    assert experiment.run_folder(compose(f"paths.data={tmp_path / 'data'}")).path.name != here.name
+    Arrays(str(tmp_path / "same" / "arrays")).sample(tmp_path / "same" / "arrays", n=300, seed=0)
+    assert experiment.run_folder(compose(f"paths.data={tmp_path / 'same'}")).path == here
+
+
+def test_settings_of_what_is_switched_off_do_not_make_another_run(compose):
+    plain = experiment.run_folder(compose()).path
+    for unused in ("lds.sigma=1", "fds.momentum=0.5", "stages.lr=1", "loss.beta=7"):
+        assert experiment.run_folder(compose(unused)).path == plain
+    focal = experiment.run_folder(compose("loss=focal_l1")).path
+    assert experiment.run_folder(compose("loss=focal_l1", "loss.beta=7")).path != focal
+
+
+@pytest.mark.parametrize("dataset", config.options("dataset"))
+def test_stage_one_of_rrt_is_the_vanilla_run(dataset):
+    rrt = config.compose([f"dataset={dataset}", "method=rrt"])
+    assert experiment.stage_one_config(rrt) == config.compose([f"dataset={dataset}"])
+
+
+def test_the_small_recipe_of_sts_b_shares_its_stage_one():
+    small = ["dataset=sts_b", "backbone=bilstm_small"]
+    assert experiment.stage_one_config(config.compose([*small, "method=rrt"])) == config.compose(small)
+    assert config.compose([*small, "method=rrt"]).stages.max_steps == 410
+
+
+def test_a_limit_on_the_run_limits_its_second_stage(compose):
+    folder = experiment.run(compose("method=rrt", "stages.epochs=9", "trainer.max_steps=12")).folder
+    assert [row["step"] for row in history(folder)] == ["10", "12"]
+    assert {float(row["lr"]) for row in history(folder)} == {1e-3}
+
+
 def test_what_cannot_change_numbers_does_not_change_the_folder(compose):
     folder = experiment.run_folder(compose())
     assert experiment.run_folder(compose("trainer.progress=false", "trainer.checkpoint_minutes=3")).path == folder.path
@@ -180,10 +214,24 @@ def test_evaluation_by_steps(compose):
     assert [row["step"] for row in history(folder)] == ["8", "16", "24", "30"]
 
 
+def test_a_step_that_ends_an_epoch_is_evaluated_once(compose):
+    folder = experiment.run(compose("trainer.eval_unit=step", "trainer.eval_every=10", "trainer.epochs=2")).folder
+    assert [row["step"] for row in history(folder)] == ["10", "20"]
+
+
+def test_a_signal_during_the_last_evaluation_is_not_lost(compose, monkeypatch):
+    stop_after(monkeypatch, 30)  # the last step: it is noted, and the epoch's end goes on
+    with pytest.raises(Interrupted):
+        experiment.run(compose())
+    monkeypatch.undo()
+    straight = experiment.run(compose(outputs="straight")).folder
+    assert_same_run(straight, experiment.run(compose()).folder)
+
+
 def test_the_schedule_moves_the_learning_rate(compose):
     steps = ["schedule=steps", "schedule.source.milestones=[1,2]"]
     folder = experiment.run(compose(*steps)).folder
-    assert [float(row["lr"]) for row in history(folder)] == pytest.approx([1e-4, 1e-5, 1e-5])
+    assert [float(row["lr"]) for row in history(folder)] == pytest.approx([1e-3, 1e-4, 1e-5])  # of the steps taken
 
 
 def test_an_exploding_loss_stops_the_run_and_says_where(compose):
