@@ -212,8 +212,9 @@ def _printed(title: str, method: str, against: str) -> dict[Column, float]:
 
 
 def _place(title: str, method: str, order: Mapping[str, int]) -> int:
+    """Return where a row stands: in the paper's order; what the paper lacks after that, VANILLA first."""
     printed = published.published_row(title, method)
-    return order[printed] if printed else len(order)
+    return order[printed] if printed else len(order) + (not method.startswith("VANILLA"))
 
 
 def _fill(command: str, missing: Sequence[int]) -> str:
