@@ -40,30 +40,41 @@ def seconds(action) -> float:
 
 
 def report(device: str, rounds: int) -> None:
-    """Print the median epoch without FDS, with `stream` and with `pass`, taken in turn, and one forward pass."""
-    data: Data = config.build(config.compose([]).dataset.source).load()
+    """Print what `stream` adds to an epoch, and how the extra pass of `pass` compares with one forward pass.
+
+    Each is set against its partner of the same round, in an order that turns round: the machine's pace drifts by
+    more than what is measured.
+    """
+    settings = config.compose([])
+    torch.set_num_threads(settings.trainer.threads or torch.get_num_threads())
+    data: Data = config.build(settings.dataset.source).load()
     with tempfile.TemporaryDirectory() as folder:
         trainers = {name: make_trainer(data, o, device, Path(folder) / name) for name, o in VARIANTS.items()}
+        passing = trainers["pass"]
 
         def forward() -> None:
-            trainer = trainers["none"]
-            trainer.network.train()
+            passing.network.train()
             with torch.no_grad():
-                for batch in trainer.loader.batches(0):
-                    trainer.module(trainer.fabric.to_device(batch.inputs))
+                for batch in passing.loader.batches(0):
+                    passing.module(passing.fabric.to_device(batch.inputs))
 
-        times: dict[str, list[float]] = {name: [] for name in (*VARIANTS, "forward")}
+        def collect() -> None:
+            passing.collect_statistics()
+
+        actions = {name: trainer.train_epoch for name, trainer in trainers.items()}
+        actions |= {"forward": forward, "collect": collect}
+        times: dict[str, list[float]] = {name: [] for name in actions}
         for number in range(rounds + 2):  # FDS calibrates from its third epoch on
-            for name, trainer in trainers.items():
-                taken = seconds(trainer.train_epoch)
+            for name in list(actions)[:: 1 if number % 2 else -1]:
+                taken = seconds(actions[name])
                 times[name] += [taken] if number >= 2 else []
-            times["forward"].append(seconds(forward))
-    median = {name: statistics.median(values) for name, values in times.items()}
-    plain = median["none"]
+
+    def ratio(one: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+
+    plain, threads = statistics.median(times["none"]), torch.get_num_threads()
     console = Console(width=120)
-    console.print(f"an epoch of the embedded run without FDS: {plain:.3f} s; medians of {rounds} epochs, taken in turn")
-    console.print(f"  stream: {median['stream']:.3f} s, FDS adds {100 * (median['stream'] / plain - 1):.1f} %")
-    console.print(
-        f"  pass:   {median['pass']:.3f} s, FDS adds {median['pass'] - plain:.3f} s = "
-        f"{(median['pass'] - plain) / median['forward']:.2f} forward passes ({median['forward']:.3f} s each)"
-    )
+    console.print(f"an epoch of the embedded run without FDS: {plain:.3f} s ({threads} CPU threads); {rounds} rounds")
+    console.print(f"  stream: FDS makes the epoch {100 * (ratio('stream', 'none') - 1):.1f} % longer")
+    console.print(f"  pass:   FDS makes the epoch {100 * (ratio('pass', 'none') - 1):.1f} % longer")
+    console.print(f"          its pass for statistics takes {ratio('collect', 'forward'):.2f} forward passes")

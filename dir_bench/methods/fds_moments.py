@@ -197,27 +197,49 @@ class Moments(GroupMoments):
     """
 
     KEYS = ("count", "center", "total", "squares", "edge_counts")
+    WAITING = 2**18
+    """Numbers that wait to be added together, at most: a small batch costs more to start on than to add."""
 
     def __init__(self, slots: LabelSlots, feature_dim: int, device: torch.device | str | None = None) -> None:
         super().__init__(slots.rows + 3, feature_dim, device)
         self.slots = slots
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._waiting_rows = 0
         self.edge_counts = torch.zeros(2, dtype=self.count.dtype, device=self.count.device)
 
     @torch.no_grad()
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Add one batch; the features are not kept.
+        """Add one batch. Small ones are kept, up to `WAITING` numbers, to be added at once.
 
         Args:
-            features: [N, D], or [B, D, H, W], of which each pixel counts.
+            features: [N, D], or [B, D, H, W], of which each pixel counts. Not to be changed in place afterwards.
             labels: In label units, [N] or [N, 1]; [B, H, W] or [B, 1, H, W]. NaN: no label, not counted.
 
         Raises:
             ValueError: If the shapes do not belong together.
         """
         labels = labels_per_feature(features, labels).reshape(-1)
+        self._waiting.append((feature_rows(features.detach()), labels))
+        self._waiting_rows += len(labels)
+        if self._waiting_rows * features.shape[1] >= self.WAITING:
+            self.settle()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Add what still waits."""
+        if not self._waiting:
+            return
+        features, labels = self._all_waiting()
+        self._waiting, self._waiting_rows = [], 0
         values, slot = self.slots.locate(labels)
         self.edge_counts += self.slots.edge_counts(values)
-        self.add_groups(feature_rows(features.detach()), slot)
+        self.add_groups(features, slot)
+
+    def _all_waiting(self) -> tuple[Tensor, Tensor]:
+        if len(self._waiting) == 1:  # a whole epoch at once, say: not to be copied
+            return self._waiting[0]
+        features, labels = zip(*self._waiting, strict=True)
+        return torch.cat(features), torch.cat(labels)
 
     @torch.no_grad()
     def reduce(self, all_reduce: Callable[[Tensor], Tensor]) -> None:
@@ -226,6 +248,7 @@ class Moments(GroupMoments):
         Args:
             all_reduce: Returns the sum of a tensor over the processes. Called four times, by each of them.
         """
+        self.settle()
         own_count, own_mean, own_spread = self.count, self.mean, self.spread
         self.edge_counts = all_reduce(self.edge_counts.clone())
         self.count = all_reduce(own_count.clone())
@@ -235,6 +258,7 @@ class Moments(GroupMoments):
 
     def by_row(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return count [rows], mean and unbiased variance [rows, D] of the rows of the FDS tables."""
+        self.settle()
         rows = self.slots.rows
         count, mean, spread = self.count, self.mean, self.spread
         if self.slots.edges == "absorb_if_present":
@@ -243,8 +267,15 @@ class Moments(GroupMoments):
         return count[:rows], mean[:rows], unbiased_variance(count, mean, spread)[:rows]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the tables, for a checkpoint in the middle of an epoch."""
-        return {key: getattr(self, key).clone() for key in self.KEYS}
+        """Return tables and what still waits, for a checkpoint in the middle of an epoch.
+
+        What waits is not added for it: another order of additions would change last digits.
+        """
+        state = {key: getattr(self, key).clone() for key in self.KEYS}
+        if self._waiting:
+            features, labels = self._all_waiting()
+            state |= {"waiting_features": features, "waiting_labels": labels}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take up tables from `state_dict`.
@@ -258,6 +289,11 @@ class Moments(GroupMoments):
                 found = tuple(state[key].shape) if key in state else "missing"
                 raise ValueError(f"FDS moments to load: {key} is {found}, should be {tuple(own.shape)}")
             setattr(self, key, state[key].to(own, copy=True))
+        device = self.count.device
+        self._waiting, self._waiting_rows = [], 0
+        if "waiting_features" in state:
+            self._waiting = [(state["waiting_features"].to(device), state["waiting_labels"].to(device))]
+            self._waiting_rows = len(state["waiting_labels"])
 
 
 def _merge(count: Tensor, mean: Tensor, spread: Tensor, into: Tensor) -> tuple[Tensor, Tensor, Tensor]:

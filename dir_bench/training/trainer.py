@@ -182,7 +182,7 @@ class Trainer:
                 saved = time.monotonic()
         self._check_loss()
         if fds is not None and state.epoch >= fds.start_update:
-            self._collect_statistics()
+            self.collect_statistics()
         if self.schedule_interval == "epoch":
             self._advance_schedule()
         last = self._last_step() or state.epoch + 1 == settings.epochs
@@ -201,7 +201,7 @@ class Trainer:
         """Take one optimiser step. Nothing here waits for the device."""
         fabric = self.fabric
         self.network.train()
-        torch.manual_seed(stream_seed(self.seed, "dropout", self.progress.step, fabric.global_rank))
+        self._reseed("dropout", self.progress.step)
         inputs, targets = fabric.to_device((batch.inputs, batch.targets))
         prediction, features = self.network(inputs, targets, self.progress.epoch)
         loss = self._loss_sum_of(prediction, targets) * (0.0 if batch.padding else fabric.world_size / batch.size)
@@ -255,25 +255,24 @@ class Trainer:
             f"try a lower optimizer.lr or trainer.clip_norm"
         )
 
-    def _collect_statistics(self) -> None:
+    def collect_statistics(self) -> None:
         """Give FDS the statistics of this epoch: those gathered on the way, or from a second pass as published."""
         fds, epoch = self.module.fds, self.progress.epoch
         assert fds is not None
-        if self._moments is None:
+        if self.fds_statistics == "pass":
             # As in the published code: training mode, so dropout acts and batch norm's running averages move once
             # more, over augmented and newly shuffled batches.
             self._moments = fds.new_moments()
             self.network.train()
             with torch.no_grad():
                 for batch in self.loader.batches(epoch, purpose="fds"):
-                    torch.manual_seed(
-                        stream_seed(self.seed, "fds-dropout", epoch, batch.number, self.fabric.global_rank)
-                    )
+                    self._reseed("fds-dropout", epoch, batch.number)
                     inputs, targets = self.fabric.to_device((batch.inputs, batch.targets))
                     with self.fabric.autocast():
                         _, features = self.module(inputs, targets, epoch)
                     if not batch.padding:
                         self._moments.add(features, targets)
+        assert self._moments is not None
         self._moments.reduce(lambda tensor: self._reduce(tensor, "sum"))
         fds.end_epoch(self._moments, epoch)
 
@@ -314,6 +313,13 @@ class Trainer:
             self.report(state.history[-1])
         if save:
             self._save()
+
+    def _reseed(self, purpose: str, *position: int) -> None:
+        """Seed what layers draw from (dropout). `torch.manual_seed` would queue a call per step for absent GPUs."""
+        seed = stream_seed(self.seed, purpose, *position, self.fabric.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _advance_schedule(self) -> None:
         if self.scheduler is None:
