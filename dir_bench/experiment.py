@@ -19,7 +19,6 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
-from dir_bench.config import Config
 from dir_bench.datasets.base import Data, Dataset
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
@@ -27,6 +26,7 @@ from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug
 from dir_bench.results.store import RunFolder, run_environment
+from dir_bench.schema import NUMBERLESS, Config, Kernel, Reweight, Stages
 from dir_bench.task import Task, target_bins
 from dir_bench.training import checkpoint
 from dir_bench.training.network import Network, synchronise_batch_norm
@@ -60,7 +60,7 @@ def identities(config: Config) -> tuple[str, str]:
     """
     dataset: Dataset = configs.build(config.dataset.source)
     plain = configs.to_dict(config) | {"data": dataset.fingerprint()}
-    return identity(plain, configs.NUMBERLESS), identity(plain, (*configs.NUMBERLESS, "seed"))
+    return identity(plain, NUMBERLESS), identity(plain, (*NUMBERLESS, "seed"))
 
 
 def toggles(config: Config) -> Toggles:
@@ -141,7 +141,7 @@ def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
 
 def stage_one_config(config: Config) -> Config:
     """Return the config of RRT's first stage: the same run without weights (FDS, which forms features, stays)."""
-    return replace(config, stages=configs.Stages(), reweight=configs.Reweight(), lds=configs.Kernel())
+    return replace(config, stages=Stages(), reweight=Reweight(), lds=Kernel())
 
 
 def _rank_outside() -> int:

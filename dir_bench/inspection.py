@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.config import Config
 from dir_bench.datasets.base import Dataset
 from dir_bench.errors import UserError, nearest
+from dir_bench.schema import Config
 from dir_bench.task import Task
 
 

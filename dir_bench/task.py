@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.config import Config, DatasetConfig
 from dir_bench.evaluation.metrics import region_metrics
 from dir_bench.labels import Regions, TargetBins, bin_weights
+from dir_bench.schema import Config, DatasetConfig
 
 Errors = dict[str, dict[str, Any]]
 

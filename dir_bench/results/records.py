@@ -15,6 +15,7 @@ import yaml
 from dir_bench.errors import UserError
 from dir_bench.results.naming import flatten, slug, without
 from dir_bench.results.store import MARKERS, RunFolder
+from dir_bench.schema import NUMBERLESS
 
 COLUMNS = (
     *("dataset", "title", "label", "method", "slug", "seed", "row_id", "identity", "path", "state"),
@@ -203,7 +204,6 @@ def _differing(rows: Mapping[str, str]) -> dict[str, str]:
 
 def _settings(folder: Path) -> dict[str, Any]:
     """Return the settings that can set one row apart from another; empty if the config cannot be read."""
-    from dir_bench.config import NUMBERLESS  # here: seldom needed, and it brings OmegaConf along
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:

@@ -21,12 +21,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dir_bench.config import TrainerConfig
 from dir_bench.datasets.base import Split
 from dir_bench.errors import RunFailed
 from dir_bench.interrupt import Interrupted
 from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_moments import Moments
+from dir_bench.schema import TrainerConfig
 from dir_bench.training import checkpoint
 from dir_bench.training.loaders import Batch, TrainLoader, eval_batches
 from dir_bench.training.network import Network

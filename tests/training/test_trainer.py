@@ -15,6 +15,7 @@ from dir_bench.datasets.arrays import Arrays
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.results.store import RunFolder
+from dir_bench.schema import Config
 from dir_bench.task import Task
 from dir_bench.training.recorder import Recorder
 from dir_bench.training.trainer import Trainer
@@ -39,7 +40,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def compose(data_dir: Path, tmp_path: Path):
-    def make(*overrides: str, outputs: str = "outputs") -> config.Config:
+    def make(*overrides: str, outputs: str = "outputs") -> Config:
         paths = [f"paths.data={data_dir}", f"paths.outputs={tmp_path / outputs}"]
         return config.compose([*SMALL, *paths, *overrides])
 

@@ -1,0 +1,339 @@
+"""The typed schema of a run's whole config, and the rules across its fields; plain dataclasses, nothing of Hydra."""
+
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any
+
+from dir_bench.errors import UserError, nearest
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "dataset.bins.rule": ("edges", "truncate"),
+    "dataset.bins.precision": ("float32", "float64"),
+    "dataset.monitor": ("mae", "mse", "rmse", "gm"),
+    "reweight.name": ("none", "inv", "sqrt_inv"),
+    "lds.name": ("none", "gaussian", "triang", "laplace"),
+    "fds.name": ("none", "gaussian", "triang", "laplace"),
+    "fds.statistics": ("pass", "stream"),
+    "loss.name": ("l1", "mse", "huber", "focal_l1", "focal_mse"),
+    "loss.activate": ("sigmoid", "tanh"),
+    "stages.name": ("none", "rrt"),
+    "schedule.interval": ("epoch", "step"),
+    "trainer.eval_unit": ("epoch", "step"),
+    "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "semantics.lds_integers": ("truncate", "exact"),
+    "semantics.lds_boundary": ("constant", "reflect"),
+    "semantics.kernel_tails": ("folded", "sampled"),
+    "semantics.fds_edges": ("absorb_if_present", "clamp"),
+    "semantics.fds_empty": ("initial", "neighbours", "exclude"),
+    "semantics.fds_lag": ("alias", "snapshot", "none"),
+    "semantics.fds_guard": ("nonzero_columns", "valid_columns", "valid_rows"),
+    "semantics.fds_new_bins": ("blend", "overwrite"),
+}
+"""Every key whose value is one of a few words, with those words."""
+
+NUMBERLESS = (
+    "paths",
+    # What a run prints, and what acts through other keys only.
+    "dataset.title",
+    "dataset.table_metrics",
+    "dataset.recipe",
+    "dataset.published",
+    "semantics.name",
+    "dataset.source.data_dir",
+    "dataset.source.cache_dir",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.workers",
+    "trainer.checkpoint_minutes",
+    "trainer.progress",
+    "trainer.threads",
+    "trainer.eval_batch_size",
+)
+"""Keys that cannot change a run's numbers, left out of its identity."""
+
+
+@dataclass
+class Paths:
+    data: str = "data"
+    outputs: str = "outputs"
+
+
+@dataclass
+class Bins:
+    """`TargetBins.regular`: label units; `first` is the first bin in use."""
+
+    start: float = 0.0
+    stop: float = 1.0
+    width: float = 0.1
+    first: int = 0
+    rule: str = "edges"
+    precision: str = "float64"
+
+
+@dataclass
+class Shots:
+    """Region thresholds on training counts; lists of bins, where given, win over thresholds."""
+
+    many_over: float = 100
+    few_under: float = 20
+    many: list[int] | None = None
+    medium: list[int] | None = None
+    few: list[int] | None = None
+
+
+@dataclass
+class Semantics:
+    """Where the published code, its four copies and the paper differ. See `configs/semantics/`."""
+
+    name: str = "published"
+    lds_integers: str = "truncate"
+    lds_boundary: str = "constant"
+    kernel_tails: str = "folded"
+    inv_clip: Any = None  # [low, high] or null; OmegaConf 2.3 cannot interpolate typed lists
+    fds_edges: str = "clamp"
+    fds_empty: str = "initial"
+    fds_lag: str = "alias"
+    fds_guard: str = "valid_columns"
+    fds_new_bins: str = "blend"
+    fds_feedback: bool = True
+    fds_clip: Any = None  # [low, high] or null
+    zero_error: float = 0.0
+    zero_is_few: bool = True
+
+
+@dataclass
+class Recipe:
+    """What a dataset decides for method presets whose meaning depends on it (FACTS on Tables 1–5)."""
+
+    lds_reweight: str = "inv"
+    loss: str = "l1"
+    focal_loss: str = "focal_l1"
+    focal_beta: float = 0.2
+    huber_beta: float = 1.0
+    rrt_epochs: int | None = None
+    rrt_max_steps: int | None = None
+    rrt_lr: float = 1e-4
+
+
+@dataclass
+class DatasetConfig:
+    name: str = "???"
+    title: str = "???"
+    source: dict[str, Any] = field(default_factory=dict)
+    bins: Bins = field(default_factory=Bins)
+    fds_first: int = 0
+    fds_last: int = 0
+    regions: Shots = field(default_factory=Shots)
+    target_scale: float = 1.0
+    monitor: str = "mae"
+    table_metrics: list[str] = field(default_factory=lambda: ["mae", "gm"])
+    published: Semantics = field(default_factory=Semantics)
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass
+class Reweight:
+    name: str = "none"
+
+
+@dataclass
+class Kernel:
+    name: str = "none"
+    kernel_size: int = 5
+    sigma: float = 2.0
+
+
+@dataclass
+class FDSConfig(Kernel):
+    momentum: float | None = 0.9
+    start_update: int = 0
+    start_smooth: int = 1
+    statistics: str = "pass"
+
+
+@dataclass
+class Loss:
+    name: str = "l1"
+    beta: float = 1.0
+    gamma: float = 1.0
+    activate: str = "sigmoid"
+
+
+@dataclass
+class Stages:
+    name: str = "none"
+    from_run: str | None = None
+    epochs: int | None = None
+    max_steps: int | None = None
+    lr: float | None = None
+
+
+@dataclass
+class Schedule:
+    source: dict[str, Any] | None = None
+    interval: str = "epoch"
+
+
+@dataclass
+class TrainerConfig:
+    epochs: int | None = None
+    max_steps: int | None = None
+    batch_size: int = 128
+    eval_batch_size: int = 512
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    workers: int = 0
+    threads: int | None = None
+    eval_every: int = 1
+    eval_unit: str = "epoch"
+    patience: int | None = None
+    clip_norm: float | None = None
+    loss_limit: float = 1e8
+    bucket_by_length: bool = True
+    checkpoint_minutes: float = 10.0
+    progress: bool = True
+
+
+@dataclass
+class Config:
+    seed: int = 0
+    paths: Paths = field(default_factory=Paths)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    semantics: Semantics = field(default_factory=Semantics)
+    reweight: Reweight = field(default_factory=Reweight)
+    lds: Kernel = field(default_factory=Kernel)
+    fds: FDSConfig = field(default_factory=FDSConfig)
+    loss: Loss = field(default_factory=Loss)
+    stages: Stages = field(default_factory=Stages)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: Schedule = field(default_factory=Schedule)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def check(config: Config) -> None:
+    """Check values and the rules across fields, in an order that names the most basic mistake first."""
+    for key, choices in CHOICES.items():
+        value = _get(config, key)
+        if value not in choices:
+            raise UserError(f"{key}={value} is not a choice{nearest(str(value), choices)}: {', '.join(choices)}")
+    _check_numbers(config)
+    reweight, lds, fds = config.reweight.name, config.lds.name, config.fds.name
+    if lds != "none" and reweight == "none":
+        raise UserError(
+            f"lds={lds} smooths the density that re-weighting inverts, and reweight=none uses none: add "
+            f"reweight={config.dataset.recipe.lds_reweight} (the paper's VANILLA + LDS on {config.dataset.title}) "
+            f"or drop lds"
+        )
+    if fds != "none" and not config.backbone.get("features", True):
+        raise UserError(
+            f"fds={fds} calibrates learned features, and the backbone {config.backbone.get('_target_')} offers none: "
+            f"choose another backbone or fds=none"
+        )
+    rows = config.dataset.fds_last - config.dataset.fds_first + 1
+    if fds != "none" and config.fds.kernel_size // 2 >= rows:
+        raise UserError(f"fds.kernel_size={config.fds.kernel_size} is too wide for the {rows} bins that FDS smooths")
+    _check_bins(config)
+    if config.stages.name == "rrt" and reweight == "none":
+        raise UserError("stages=rrt re-trains the regressor with inverse weights: add reweight=inv (method=rrt does)")
+    if config.trainer.epochs is None and config.trainer.max_steps is None:
+        raise UserError("the run would never end: set trainer.epochs or trainer.max_steps")
+
+
+def _check_bins(config: Config) -> None:
+    dataset = config.dataset
+    if not (dataset.bins.width > 0 and dataset.bins.stop > dataset.bins.start):
+        raise UserError(
+            f"dataset.bins: stop={dataset.bins.stop} must lie above start={dataset.bins.start}, and width above 0"
+        )
+    count = round((dataset.bins.stop - dataset.bins.start) / dataset.bins.width)
+    if config.fds.name != "none" and not 0 <= dataset.fds_first < dataset.fds_last < count:
+        raise UserError(
+            f"dataset.fds_first={dataset.fds_first} and dataset.fds_last={dataset.fds_last} must be two of the {count} "
+            f"bins, 0 to {count - 1}, in this order"
+        )
+    for name in ("many", "medium", "few"):
+        beyond = [b for b in getattr(dataset.regions, name) or [] if not 0 <= b < count]
+        if beyond:
+            raise UserError(f"dataset.regions.{name} names bin {beyond[0]}, and there are bins 0 to {count - 1} only")
+
+
+def _check_clip(key: str, clip: Any) -> None:
+    pair = isinstance(clip, list) and len(clip) == 2 and all(isinstance(end, (int, float)) for end in clip)
+    if clip is not None and not (pair and 0 < clip[0] <= clip[1]):
+        raise UserError(f"{key}={clip} must be null or two numbers [low, high] with 0 < low <= high")
+
+
+def _check_numbers(config: Config) -> None:
+    trainer = config.trainer
+    _check_clip("semantics.inv_clip", config.semantics.inv_clip)
+    _check_clip("semantics.fds_clip", config.semantics.fds_clip)
+    lr = config.optimizer.get("lr")
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not lr > 0:
+        raise UserError(f"optimizer.lr={lr} must be a number above 0")
+    if config.schedule.source and config.schedule.source.get("T_max", 1) is None:
+        raise UserError(
+            "schedule.source.T_max is null, because trainer.epochs is: set it to a number of epochs, or to "
+            "trainer.max_steps with schedule.interval=step"
+        )
+    for stage_key in ("epochs", "max_steps"):
+        value = getattr(config.stages, stage_key)
+        if value is not None and value < 1:
+            raise UserError(f"stages.{stage_key}={value} must be at least 1")
+    for key in ("lds", "fds"):
+        kernel = getattr(config, key)
+        if kernel.kernel_size < 1 or kernel.kernel_size % 2 == 0:
+            raise UserError(
+                f"{key}.kernel_size={kernel.kernel_size} has no centre: take an odd number, "
+                f"such as {max(1, kernel.kernel_size - 1)} or {max(1, kernel.kernel_size + 1)}"
+            )
+        if not kernel.sigma > 0:
+            raise UserError(f"{key}.sigma={kernel.sigma} must be above 0 (it is measured in bins)")
+    if config.fds.momentum is not None and not 0 <= config.fds.momentum <= 1:
+        raise UserError(f"fds.momentum={config.fds.momentum} must lie in [0, 1], or be null for a running average")
+    if config.fds.start_smooth < 0 or config.fds.start_update < 0:
+        raise UserError("fds.start_update and fds.start_smooth count epochs from 0 and cannot be negative")
+    if trainer.workers < 0:
+        raise UserError(f"trainer.workers={trainer.workers} must not be negative (0: fetch batches when asked)")
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed} must not be negative")
+    for name in (
+        "epochs",
+        "max_steps",
+        "batch_size",
+        "eval_batch_size",
+        "devices",
+        "eval_every",
+        "patience",
+        "threads",
+    ):
+        value = getattr(trainer, name)
+        if value is not None and value < 1:
+            raise UserError(f"trainer.{name}={value} must be at least 1")
+    if trainer.clip_norm is not None and not trainer.clip_norm > 0:
+        raise UserError(f"trainer.clip_norm={trainer.clip_norm} must be above 0 (null: no clipping)")
+    if not config.dataset.target_scale > 0:
+        raise UserError(f"dataset.target_scale={config.dataset.target_scale} must be above 0")
+
+
+def without_unused(config: Config) -> Config:
+    """Reset the settings of parts that are switched off, so that they cannot make one run look like two."""
+    config = replace(config)
+    if config.lds.name == "none":
+        config.lds = Kernel()
+    if config.fds.name == "none":
+        config.fds = FDSConfig()
+    if config.stages.name == "none":
+        config.stages = Stages()
+    defaults, kept = Loss(), {"huber": ("beta",), "focal_l1": ("beta", "gamma", "activate")}
+    kept["focal_mse"] = kept["focal_l1"]
+    used = {key: getattr(config.loss, key) for key in kept.get(config.loss.name, ())}
+    config.loss = replace(defaults, name=config.loss.name, **used)
+    return config
+
+
+def _get(node: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        node = getattr(node, part) if is_dataclass(node) else node[part]
+    return node
