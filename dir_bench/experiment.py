@@ -1,12 +1,13 @@
 """One run, read like the method section of a paper: build, fit, evaluate, record."""
 
+import inspect
 import json
 import logging
 import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -111,7 +112,7 @@ def run(config: Config, command: tuple[str, ...] = ()) -> Outcome:
         return Outcome(folder.path, _launch(config, folder, command, _stage_one(config, command)), skipped=False)
     with folder.lock():
         stage_one = _stage_one(config, command)
-        folder.start(configs.to_dict(config), run_environment())
+        folder.start(configs.to_dict(config), run_environment() | {"device": _device_name(config)})
         try:
             metrics = _launch(config, folder, command, stage_one)
         except UserError as error:
@@ -169,6 +170,15 @@ def _launch(
         return metrics
     fabric.launch()
     return _run(fabric, config, folder, command, stage_one)
+
+
+def _device_name(config: Config) -> str:
+    """Name the device that a run's accelerator comes to here, for its record."""
+    if config.trainer.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if config.trainer.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
 
 
 def _fabric(config: Config, strategy: str, devices: int) -> Fabric:
@@ -287,12 +297,9 @@ def build_fds(config: Config, feature_dim: int) -> FDS | None:
 def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return the elementwise loss with its settings."""
     settings = config.loss
-    arguments: dict[str, Mapping[str, Any]] = {
-        "huber": {"beta": settings.beta},
-        "focal_l1": {"beta": settings.beta, "gamma": settings.gamma, "activate": settings.activate},
-        "focal_mse": {"beta": settings.beta, "gamma": settings.gamma, "activate": settings.activate},
-    }
-    return partial(getattr(losses, settings.name), **arguments.get(settings.name, {}))
+    function = getattr(losses, settings.name)
+    taken = inspect.signature(function).parameters.keys()
+    return partial(function, **{key: value for key, value in asdict(settings).items() if key in taken})
 
 
 def build_trainer(

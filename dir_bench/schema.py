@@ -326,10 +326,8 @@ def without_unused(config: Config) -> Config:
         config.fds = FDSConfig()
     if config.stages.name == "none":
         config.stages = Stages()
-    defaults, kept = Loss(), {"huber": ("beta",), "focal_l1": ("beta", "gamma", "activate")}
-    kept["focal_mse"] = kept["focal_l1"]
-    used = {key: getattr(config.loss, key) for key in kept.get(config.loss.name, ())}
-    config.loss = replace(defaults, name=config.loss.name, **used)
+    if config.loss.name in ("l1", "mse"):  # they have no settings
+        config.loss = Loss(config.loss.name)
     return config
 
 

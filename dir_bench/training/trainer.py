@@ -48,7 +48,6 @@ class Progress:
     step: int = 0
     best: float | None = None
     best_epoch: int | None = None
-    best_step: int | None = None
     since_best: int = 0
     lr: float = 0.0
     finished: bool = False
@@ -288,12 +287,7 @@ class Trainer:
             raise RunFailed(f"the validation {self.monitor} at step {state.step} is not finite: nothing to select by")
         state.since_best += 1
         if state.best is None or value < state.best:
-            state.best, state.best_epoch, state.best_step, state.since_best = (
-                value,
-                state.epoch + 1,
-                state.step,
-                0,
-            )
+            state.best, state.best_epoch, state.since_best = value, state.epoch + 1, 0
             if self.fabric.is_global_zero:
                 best = {"network": self.module.state_dict(), "value": value, "epoch": state.best_epoch}
                 checkpoint.save(self.checkpoints / "best.pt", best)

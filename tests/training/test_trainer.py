@@ -1,6 +1,7 @@
 """The trainer through whole small runs: resume, selection, failure, seeds, stages."""
 
 import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -327,3 +328,4 @@ def test_a_run_knows_what_made_it(compose):
     assert metrics["command"] == ["method=inv_lds"]
     assert (metrics["method"], metrics["slug"], metrics["seed"]) == ("INV + LDS", "inv_lds", 0)
     assert config.load(folder.config_path) == settings
+    assert {"device", "python", "packages"} <= json.loads(folder.environment_path.read_text()).keys()
