@@ -14,7 +14,7 @@ VERBS = """\
 dir-bench: run and compare methods of deep imbalanced regression
 
   dir-bench train [KEY=VALUE ...]        train one run; -m sweeps over comma lists; --help lists what can be chosen
-  dir-bench evaluate RUN                 evaluate a run's checkpoint again
+  dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
   dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
   dir-bench data list                    the datasets, what each needs and whether it is there
   dir-bench data check NAME              verify a dataset's files, show its labels by region
@@ -120,21 +120,36 @@ def _train_one(settings: Any, overrides: tuple[str, ...]) -> None:
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Evaluate a run's selected checkpoint on its test split again."""
+    """Evaluate a run's selected checkpoint on its test split again, or one that the published code wrote."""
     parser = argparse.ArgumentParser("dir-bench evaluate", description=evaluate.__doc__)
-    parser.add_argument("run", type=Path, help="a run folder, such as outputs/gauge/vanilla/0123456789")
+    parser.add_argument(
+        "what",
+        nargs="+",
+        metavar="RUN | KEY=VALUE",
+        help="a run folder, such as outputs/gauge/vanilla/0123456789; with --checkpoint, settings as for "
+        "`dir-bench train`, such as dataset=agedb",
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint of the published code (.pth.tar)")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
     parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
-    asked = parser.parse_args(arguments)
-    from dir_bench import experiment
+    asked = parser.parse_intermixed_args(arguments)
+    from dir_bench import config, experiment
     from dir_bench.results.render import as_text, region_table
     from dir_bench.results.store import RunFolder
 
-    metrics = experiment.evaluate(asked.run, asked.accelerator, asked.data)
+    if asked.checkpoint is not None:
+        settings = config.compose(asked.what)
+        settings.trainer.accelerator = asked.accelerator or settings.trainer.accelerator
+        print(as_text(region_table(experiment.evaluate_official(settings, asked.checkpoint))), end="")
+        return 0
+    if len(asked.what) > 1:
+        raise UserError(f"one run at a time, not {len(asked.what)}: dir-bench evaluate {asked.what[0]}")
+    run = Path(asked.what[0])
+    metrics = experiment.evaluate(run, asked.accelerator, asked.data)
     print(as_text(region_table(metrics)), end="")
-    folder = RunFolder(asked.run)
+    folder = RunFolder(run)
     if folder.state == "done":
-        same = experiment.recorded(asked.run)["test"] == metrics["test"]
+        same = experiment.recorded(run)["test"] == metrics["test"]
         print("equal to the recorded metrics.json" if same else "differs from the recorded metrics.json in its digits")
     return 0
 

@@ -27,7 +27,7 @@ from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug
 from dir_bench.results.store import RunFolder, run_environment
-from dir_bench.schema import NUMBERLESS, Config, Kernel, Reweight, Stages
+from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages
 from dir_bench.task import Task, target_bins
 from dir_bench.training import checkpoint
 from dir_bench.training.network import Network, synchronise_batch_norm
@@ -206,7 +206,7 @@ def _run(
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     data: Data = configs.build(config.dataset.source).load()
-    task = Task.of(config, data.train.targets)
+    task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
     if stage_one is not None:
         _take_backbone(network, stage_one)
@@ -218,12 +218,13 @@ def _run(
         best = checkpoint.load(folder.best_checkpoint)
         trainer.module.load_state_dict(best["network"])
         prediction = trainer.predict(data.test)
-        errors = task.errors(data.test.targets, prediction)
+        errors = task.errors(data.test.judged, prediction)
         metrics = describe(config, command) | {
             "monitor": {
                 "name": config.dataset.monitor,
                 "best": best["value"],
                 "epoch": best["epoch"],
+                "split": data.selected_on,
             },
             "test": errors,
         }
@@ -232,9 +233,9 @@ def _run(
             folder.finish(
                 metrics,
                 {
-                    "target": np.asarray(data.test.targets),
+                    "target": data.test.judged,
                     "prediction": prediction,
-                    "index": np.arange(len(data.test)),
+                    "index": np.arange(len(prediction)),
                 },
             )
     return metrics
@@ -263,8 +264,16 @@ def build_network(config: Config, data: Data) -> Network:
         torch.manual_seed(stream_seed(config.seed, "init", 0))
         backbone: nn.Module = configs.build(config.backbone, **data.backbone_kwargs)
         torch.manual_seed(stream_seed(config.seed, "init", 1))
-        regressor = nn.Linear(int(backbone.feature_dim), 1)  # type: ignore[arg-type]
-    return Network(backbone, regressor, build_fds(config, int(backbone.feature_dim)))  # type: ignore[arg-type]
+        feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]
+        # A backbone with dense features brings the last layer of its design.
+        make: Callable[[], nn.Module] = getattr(backbone, "make_regressor", partial(nn.Linear, feature_dim, 1))
+        regressor = make()
+    network = Network(backbone, regressor, build_fds(config, feature_dim))
+    if config.trainer.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.trainer.compile:
+        backbone.compile()
+    return network
 
 
 def build_fds(config: Config, feature_dim: int) -> FDS | None:
@@ -311,6 +320,8 @@ def build_trainer(
     if stages.name == "rrt":
         # Stage two has a length of its own, within the run's, and a constant learning rate.
         freeze(network.backbone)
+        for module in refitted(network.backbone).values():
+            module.requires_grad_(True)
         optimizer_node["lr"] = stages.lr if stages.lr is not None else optimizer_node["lr"]
         settings = replace(
             settings,
@@ -338,12 +349,18 @@ def build_trainer(
         target_scale=config.dataset.target_scale,
         train=data.train,
         val=data.val,
-        evaluate=partial(task.errors, data.val.targets),
+        evaluate=partial(task.errors, data.val.judged),
         monitor=config.dataset.monitor,
         seed=config.seed,
         checkpoints=folder.checkpoints,
         fds_statistics=config.fds.statistics,
+        fds_split=data.fds,
     )
+
+
+def refitted(backbone: nn.Module) -> dict[str, nn.Module]:
+    """Return the parts of a backbone that RRT trains anew with the regressor, by name: those it lists in `refit`."""
+    return {name: backbone.get_submodule(name) for name in getattr(backbone, "refit", ())}
 
 
 def _least(*bounds: int | None) -> int | None:
@@ -354,8 +371,10 @@ def _take_backbone(network: Network, run: Path) -> None:
     """Load the backbone that a finished run selected; UserError if its shapes differ."""
     state = checkpoint.load(RunFolder(run).best_checkpoint)["network"]
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    anew = tuple(f"{name}." for name in refitted(network.backbone))
+    own = {k: v for k, v in network.backbone.state_dict().items() if k.startswith(anew)}
     try:
-        network.backbone.load_state_dict(backbone)
+        network.backbone.load_state_dict(backbone | own)
     except RuntimeError as error:
         raise UserError(
             f"the backbone of {run} does not fit this config: {str(error).splitlines()[-1].strip()}"
@@ -381,11 +400,39 @@ def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None =
     folder = RunFolder(path)
     fabric = _fabric(config, "auto", 1)
     data: Data = configs.build(config.dataset.source).load()
-    task = Task.of(config, data.train.targets)
+    task = Task.of(config, data.train.label_counts)
     trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
     best = checkpoint.load(folder.best_checkpoint)
     try:
         trainer.module.load_state_dict(best["network"])
     except RuntimeError as error:
         raise RunFailed(f"the checkpoint in {path} does not fit its config: {str(error).splitlines()[-1]}") from error
-    return describe(config, ()) | {"test": task.errors(data.test.targets, trainer.predict(data.test))}
+    return describe(config, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
+
+
+def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
+    """Evaluate a checkpoint of the published code on the test split, and return metrics as in metrics.json.
+
+    Nothing is written. The config gives data and network; FDS does nothing in evaluation, so none is built.
+
+    Raises:
+        UserError: If the file is no such checkpoint, or is one of another network.
+    """
+    config = replace(config, fds=FDSConfig(), stages=Stages())
+    configs.check_targets(config)
+    state = checkpoint.load_official(path)
+    data: Data = configs.build(config.dataset.source).load()
+    task = Task.of(config, data.train.label_counts)
+    network = build_network(config, data)
+    rename = getattr(network.backbone, "from_official", None)
+    if rename is None:
+        raise UserError(f"{config.backbone['_target_']} has no published checkpoints: choose another backbone")
+    backbone, regressor = rename(state)
+    try:
+        network.backbone.load_state_dict(backbone)
+        network.regressor.load_state_dict(regressor)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {reason}") from error
+    trainer = build_trainer(_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
+    return describe(config, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}

@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -43,8 +42,8 @@ def check(name: str, data_dir: str | None = None) -> tuple[str, tuple[str, ...]]
     config = _compose(name, data_dir)
     report = _dataset(config).check()
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
-    if report.train_targets is not None:
-        lines += ["", _histogram(config, np.asarray(report.train_targets))]
+    if report.label_counts is not None:
+        lines += ["", _histogram(Task.of(config, report.label_counts))]
     if not report.problems:
         lines.append("all is well")
     return "\n".join(lines), report.problems
@@ -59,9 +58,8 @@ def sample(name: str, data_dir: str | None = None, size: int | None = None) -> P
     return _dataset(config).sample(Path(str(where)), **({} if size is None else {"n": size}))
 
 
-def _histogram(config: Config, targets: Any) -> str:
+def _histogram(task: Task) -> str:
     """Return training counts per bin as bars, a colour and a letter for each region."""
-    task = Task.of(config, targets)
     bins, counts, regions = task.bins, task.counts, task.regions
     names = np.array(["many", "medium", "few", "none"])[regions.codes]
     names[counts == 0] = "zero"

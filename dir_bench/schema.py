@@ -9,6 +9,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.bins.rule": ("edges", "truncate"),
     "dataset.bins.precision": ("float32", "float64"),
     "dataset.monitor": ("mae", "mse", "rmse", "gm"),
+    "dataset.extra_errors": ("none", "depth"),
     "reweight.name": ("none", "inv", "sqrt_inv"),
     "lds.name": ("none", "gaussian", "triang", "laplace"),
     "fds.name": ("none", "gaussian", "triang", "laplace"),
@@ -19,6 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.interval": ("epoch", "step"),
     "trainer.eval_unit": ("epoch", "step"),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
+    "trainer.cache": ("none", "disk", "ram"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "semantics.lds_integers": ("truncate", "exact"),
     "semantics.lds_boundary": ("constant", "reflect"),
@@ -41,6 +43,10 @@ NUMBERLESS = (
     "semantics.name",
     "dataset.source.data_dir",
     "dataset.source.cache_dir",
+    "dataset.source.cache",
+    "dataset.source.cache_limit_gb",
+    "dataset.source.decode_threads",
+    "trainer.cache",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.workers",
@@ -126,6 +132,7 @@ class DatasetConfig:
     regions: Shots = field(default_factory=Shots)
     target_scale: float = 1.0
     monitor: str = "mae"
+    extra_errors: str = "none"
     table_metrics: list[str] = field(default_factory=lambda: ["mae", "gm"])
     published: Semantics = field(default_factory=Semantics)
     recipe: Recipe = field(default_factory=Recipe)
@@ -193,6 +200,9 @@ class TrainerConfig:
     bucket_by_length: bool = True
     checkpoint_minutes: float = 10.0
     progress: bool = True
+    cache: str = "disk"
+    channels_last: bool = False
+    compile: bool = False
 
 
 @dataclass

@@ -1,12 +1,13 @@
 """What the labels of a dataset say, before any network: bins, regions, weights, and how errors are reported."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.evaluation.metrics import region_metrics
+from dir_bench.evaluation.metrics import EXTRA_ERRORS, region_metrics
 from dir_bench.labels import Regions, TargetBins, bin_weights
 from dir_bench.schema import Config, DatasetConfig
 
@@ -23,6 +24,7 @@ class Task:
         regions: Region of each bin, from those counts.
         weights: Loss weight of each bin, shape ``(b,)``, mean 1 over training samples; None without re-weighting.
         zero_error: Stands in for errors of exactly zero in GM.
+        extra_errors: The dataset's own metrics, beside those of every regression; None if there are none.
     """
 
     bins: TargetBins
@@ -30,21 +32,30 @@ class Task:
     regions: Regions
     weights: npt.NDArray[np.float32] | None
     zero_error: float
+    extra_errors: Callable[[Any, Any], dict[str, Any]] | None
 
     @classmethod
-    def of(cls, config: Config, train_targets: npt.NDArray[Any]) -> "Task":
-        """Derive the task from the config and the training labels alone."""
+    def of(cls, config: Config, count: Callable[[TargetBins], npt.NDArray[np.int64]]) -> "Task":
+        """Derive the task from the config and the training labels alone, which `count` counts by bin."""
         bins = target_bins(config.dataset)
-        counts = bins.counts(train_targets)
+        counts = count(bins)
         regions = Regions.from_counts(
             counts, **asdict(config.dataset.regions), zero_is_few=config.semantics.zero_is_few
         )
-        return cls(bins, counts, regions, _weights(config, bins, counts), config.semantics.zero_error)
+        weights = _weights(config, bins, counts)
+        return cls(
+            bins, counts, regions, weights, config.semantics.zero_error, EXTRA_ERRORS[config.dataset.extra_errors]
+        )
 
     def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
         """Return the errors by region in label units, from all predictions at once."""
         return region_metrics(
-            prediction, np.asarray(target, np.float64), bins=self.bins, regions=self.regions, zero_error=self.zero_error
+            prediction,
+            np.asarray(target, np.float64),
+            bins=self.bins,
+            regions=self.regions,
+            zero_error=self.zero_error,
+            extra=self.extra_errors,
         )
 
 

@@ -24,7 +24,7 @@ def make_trainer(data: Data, overrides: list[str], device: str, folder: Path) ->
     """Return a trainer of the embedded run that never evaluates."""
     settings = config.compose([*overrides, "trainer.eval_every=1000000", "trainer.epochs=1000000"])
     fabric = Fabric(accelerator=device, devices=1)
-    task = Task.of(settings, data.train.targets)
+    task = Task.of(settings, data.train.label_counts)
     network = experiment.build_network(settings, data)
     return experiment.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
 

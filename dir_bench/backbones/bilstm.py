@@ -95,6 +95,11 @@ class BiLSTMPair(nn.Module):
         pooled: Tensor = outputs.masked_fill(beyond[:, :, None], -torch.inf).amax(dim=1)
         return pooled
 
+    @staticmethod
+    def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the state dicts of backbone and regressor from a published checkpoint, see `from_official`."""
+        return from_official(state)
+
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Rename an official STS-B state dict to (backbone, regressor) state dicts; what belongs to neither is left out."""

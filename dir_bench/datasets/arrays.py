@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
+from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.errors import UserError
 from dir_bench.results.atomic import write_npz
 
@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class ArraySplit:
+class ArraySplit(ScalarTargets):
     """Inputs that fit in memory, shape ``(n, ...)``, with their targets."""
 
     inputs: npt.NDArray[np.float32]
@@ -73,7 +73,7 @@ class Arrays:
             return CheckReport({}, (str(error),))
         parts = {"train": data.train, "val": data.val, "test": data.test}
         facts = {name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()}
-        return CheckReport(facts, (), np.asarray(data.train.targets))
+        return CheckReport(facts, (), data.train.label_counts)
 
     def sample(self, folder: Path, n: int = 2000, seed: int = 0) -> Path:
         """Write an example: 8 numbers per sample, a target in [-2, 16] that they determine but for some noise."""

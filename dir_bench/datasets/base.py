@@ -1,23 +1,35 @@
 """What a dataset gives to the trainer: three splits, each an array of targets and a way to fetch a batch."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from dir_bench.labels import TargetBins
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 
 
 class Split(Protocol):
-    """Training, validation or test part of a dataset."""
+    """Training, validation or test part of a dataset. With one target a sample, mix in `ScalarTargets`.
+
+    A batch is made in two steps: `fetch` on the host, in any thread, then `prepare` on the device.
+    """
 
     @property
-    def targets(self) -> npt.NDArray[np.floating[Any]]:
-        """Targets in label units (years, metres, points), shape ``(n,)``."""
+    def targets(self) -> Any:
+        """What `prepare` turns into targets, indexable by an array of samples.
+
+        For one target a sample, the targets themselves, in label units (years, metres, points), shape ``(n,)``. For
+        dense ones, what the files hold, shape ``(n, h, w)``.
+        """
         ...
 
     @property
@@ -40,15 +52,82 @@ class Split(Protocol):
         """
         ...
 
+    def prepare(self, inputs: Any, targets: "Tensor | None") -> tuple[Any, "Tensor | None"]:
+        """Return what the network takes, and targets in label units, from a batch that is on the device.
+
+        Decoding of pixels and augmentation belong here: batched, with the numbers that `fetch` drew.
+
+        Args:
+            inputs: What `fetch` returned.
+            targets: Those of `targets` that belong to the batch; None where they are not wanted.
+
+        Returns:
+            Targets have shape ``(b,)``, or ``(b, 1, h, w)`` for dense ones.
+        """
+        ...
+
+    @property
+    def judged(self) -> npt.NDArray[np.floating[Any]]:
+        """The targets that errors are computed from, label units, shape ``(m,)``: one a sample, or one a pixel."""
+        ...
+
+    def judge(self, output: "Tensor", indices: IntArray) -> tuple["Tensor", "Tensor"]:
+        """Return from the network's output for some samples the predictions that are judged, network units.
+
+        Returns:
+            Their places in `judged`, on the CPU, and the predictions, both of shape ``(k,)``.
+        """
+        ...
+
+    def label_counts(self, bins: TargetBins) -> IntArray:
+        """Return how many targets (samples, or pixels) lie in each bin, shape ``(len(bins),)``."""
+        ...
+
+
+class ScalarTargets:
+    """The part of `Split` that is the same wherever a sample has one target and needs no work on the device."""
+
+    targets: Any
+
+    def prepare(self, inputs: Any, targets: "Tensor | None") -> tuple[Any, "Tensor | None"]:
+        """Return both as they are."""
+        return inputs, targets
+
+    @property
+    def judged(self) -> npt.NDArray[np.floating[Any]]:
+        """All targets."""
+        return np.asarray(self.targets)
+
+    def judge(self, output: "Tensor", indices: IntArray) -> tuple["Tensor", "Tensor"]:
+        """Return the output itself, one a sample."""
+        import torch
+
+        return torch.from_numpy(indices), output.squeeze(-1)
+
+    def label_counts(self, bins: TargetBins) -> IntArray:
+        """Count the targets."""
+        return bins.counts(self.targets)
+
 
 @dataclass(frozen=True)
 class Data:
-    """The loaded dataset. `backbone_kwargs` is what only the data can tell the backbone (a vocabulary's size)."""
+    """The loaded dataset.
+
+    Attributes:
+        train: Training split.
+        val: The split that selects the checkpoint.
+        test: The split that is reported.
+        backbone_kwargs: What only the data can tell the backbone (a vocabulary's size).
+        fds: What FDS passes over for its statistics, without augmentation; None: the training split, as it is trained.
+        selected_on: "validation", or "test" where `val` is the test split, as in the published NYUD2 code.
+    """
 
     train: Split
     val: Split
     test: Split
     backbone_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    fds: Split | None = None
+    selected_on: str = "validation"
 
 
 @dataclass(frozen=True)
@@ -57,8 +136,8 @@ class CheckReport:
 
     facts: Mapping[str, Any]
     problems: tuple[str, ...] = ()
-    train_targets: npt.NDArray[np.floating[Any]] | None = None
-    """Training targets, for the histogram by region; None where they could not be read."""
+    label_counts: Callable[[TargetBins], IntArray] | None = None
+    """Training targets per bin, for the histogram by region; None where they could not be read."""
 
 
 def file_hash(*paths: Path) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dir_bench.datasets.base import CheckReport, Data, IntArray
+from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets
 from dir_bench.errors import UserError
 
 FULL_SCALE = 100
@@ -51,7 +51,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class GaugeSplit:
+class GaugeSplit(ScalarTargets):
     """Pictures, uint8 of shape ``(n, 1, size, size)``, and readings."""
 
     images: npt.NDArray[np.uint8]
@@ -144,7 +144,8 @@ class Gauge:
             "val": f"{self.n_val_per_bin} pictures in each of {FULL_SCALE} bins",
             "test": f"{self.n_test_per_bin} pictures in each of {FULL_SCALE} bins",
         }
-        return CheckReport(facts, (), np.repeat(np.arange(FULL_SCALE) + 0.5, counts))
+        readings = np.repeat(np.arange(FULL_SCALE) + 0.5, counts)
+        return CheckReport(facts, (), lambda bins: bins.counts(readings))
 
     def sample(self, folder: Path, **options: Any) -> Path:
         """There is nothing to stand in for."""

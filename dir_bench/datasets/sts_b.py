@@ -8,7 +8,7 @@ sentences have licences of their own.
 import hashlib
 import logging
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
+from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
 from dir_bench.errors import UserError
+from dir_bench.labels import TargetBins
 from dir_bench.results.atomic import write_text
 
 log = logging.getLogger("dir_bench")
@@ -73,7 +74,7 @@ class TokenPairs:
 
 
 @dataclass(frozen=True)
-class PairSplit:
+class PairSplit(ScalarTargets):
     """One split, tokenised: `fetch` pads to the longest sentence of the batch and no further."""
 
     first: Sentences
@@ -189,7 +190,8 @@ class STSB:
             )
             if verdict:
                 problems.append(f"{path} {verdict}")
-        return CheckReport(facts, tuple(problems), train)
+        counted = None if train is None else partial(TargetBins.counts, targets=train)
+        return CheckReport(facts, tuple(problems), counted)
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
         """Write a stand-in in the published format: made-up sentences whose score grows with the words in common.

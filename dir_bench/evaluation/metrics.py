@@ -98,6 +98,10 @@ def depth_errors(output: ArrayLike, depth: ArrayLike) -> Errors:
     return {"count": int(true.size)} | dict(zip(names, map(float, [*values, *shares]), strict=True))
 
 
+EXTRA_ERRORS: Mapping[str, Callable[[Any, Any], Errors] | None] = {"none": None, "depth": depth_errors}
+"""By name, metrics that a dataset adds to `regression_errors`."""
+
+
 def balanced_errors(prediction: ArrayLike, target: ArrayLike, bin_index: ArrayLike) -> Errors:
     """Return bins, mae and mse, where each non-empty bin counts the same: bin means, averaged over bins.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dir_bench.errors import UserError
@@ -14,6 +15,21 @@ def save(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_with(path) as temporary:
         torch.save(state, temporary)
+
+
+def load_official(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in a checkpoint of the published code: a state dict, alone or under "state_dict".
+
+    The prefix `module.` of its DataParallel is taken off. UserError if there are none.
+    """
+    # What stands beside the weights there, such as the best error, may be a NumPy scalar.
+    scalar = [np._core.multiarray.scalar, np.dtype, *(type(np.dtype(kind)) for kind in (np.float32, np.float64))]
+    with torch.serialization.safe_globals(scalar):
+        content = load(path)
+    state = content.get("state_dict", content)
+    if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
+        raise UserError(f"{path} holds no weights: the published checkpoints are a dict of tensors, or have one in it")
+    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def load(path: Path) -> dict[str, Any]:

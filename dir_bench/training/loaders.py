@@ -1,7 +1,7 @@
 """Which samples make up each batch, and how a process takes its part of it."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
+from lightning_utilities.core.apply_func import apply_to_collection
 
 from dir_bench.datasets.base import IntArray, Split
 from dir_bench.training.streams import stream
@@ -27,7 +29,7 @@ class Batch:
     number: int
     inputs: Any
     targets: torch.Tensor
-    """In label units, shape ``(b,)``."""
+    """Those of `Split.targets` that belong to the batch."""
     size: int
     """Samples of the whole batch over all processes."""
     padding: bool
@@ -78,6 +80,9 @@ class TrainLoader:
     world: int = 1
     workers: int = 0
     """Threads that fetch batches ahead of the training step; 0: fetch when asked."""
+    augment: bool = True
+    pin: bool = False
+    """Put batches into page-locked memory, from which a GPU copies them while it works."""
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
@@ -98,16 +103,50 @@ class TrainLoader:
             index = whole[:1] if padding else mine
             # A stream of the batch's own: which thread makes it, and when, does not matter.
             rng = stream(self.seed, f"augment-{purpose}", epoch, number, self.rank)
+            inputs = self.split.fetch(index, rng if self.augment else None)
             targets = torch.from_numpy(np.asarray(self.split.targets[index]))
-            return Batch(number, self.split.fetch(index, rng), targets, len(whole), padding)
+            if self.pin:
+                inputs, targets = apply_to_collection((inputs, targets), torch.Tensor, torch.Tensor.pin_memory)
+            return Batch(number, inputs, targets, len(whole), padding)
 
         return ahead(make, numbered, self.workers)
 
 
-def eval_batches(split: Split, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[IntArray, Any]]:
+def eval_batches(
+    split: Split, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0
+) -> Iterator[tuple[IntArray, Any]]:
     """Yield (indices, inputs) so that over all processes every sample comes exactly once, like lengths together."""
     order = np.arange(len(split)) if split.lengths is None else np.argsort(split.lengths, kind="stable")
     mine = order[rank::world]
-    for start in range(0, len(mine), batch_size):
-        index = mine[start : start + batch_size]
-        yield index, split.fetch(index, None)
+    parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    return ahead(lambda index: (index, split.fetch(index, None)), parts, workers)
+
+
+def on_device(pairs: Iterable[tuple[Item, Any]], fabric: Fabric) -> Iterator[tuple[Item, Any]]:
+    """Yield each (item, tensors) with the tensors on the device.
+
+    On a GPU each copy is under way while the batch before it is at work: a stream of its own, one batch ahead.
+    """
+    if fabric.device.type != "cuda":
+        for item, tensors in pairs:
+            yield item, fabric.to_device(tensors)
+        return
+    copies = torch.cuda.Stream(fabric.device)
+    waiting: deque[tuple[Item, Any, torch.cuda.Event]] = deque()
+
+    def hand_over() -> tuple[Item, Any]:
+        item, tensors, copied = waiting.popleft()
+        here = torch.cuda.current_stream(fabric.device)
+        here.wait_event(copied)
+        # Their memory was taken on the other stream: it must not be given away before this one is done with it.
+        apply_to_collection(tensors, torch.Tensor, lambda tensor: tensor.record_stream(here))
+        return item, tensors
+
+    for item, tensors in pairs:
+        with torch.cuda.stream(copies):
+            moved = fabric.to_device(tensors)
+            waiting.append((item, moved, copies.record_event()))
+        if len(waiting) > 1:
+            yield hand_over()
+    while waiting:
+        yield hand_over()

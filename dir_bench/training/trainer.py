@@ -28,7 +28,7 @@ from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_moments import Moments
 from dir_bench.schema import TrainerConfig
 from dir_bench.training import checkpoint
-from dir_bench.training.loaders import Batch, TrainLoader, eval_batches
+from dir_bench.training.loaders import Batch, TrainLoader, eval_batches, on_device
 from dir_bench.training.network import Network
 from dir_bench.training.streams import stream_seed
 
@@ -67,6 +67,7 @@ class Trainer:
         monitor: Which of the errors over all samples decides the best epoch; lower is better.
         checkpoints: Folder of `last.pt` and `best.pt`.
         report: Called by rank zero with each record of the history.
+        fds_split: What FDS passes over, without augmentation; None: the training split, as it is trained.
         tick: Called after each step with the step's number, for a progress bar.
     """
 
@@ -87,6 +88,7 @@ class Trainer:
     seed: int
     checkpoints: Path
     fds_statistics: str = "pass"
+    fds_split: Split | None = None
     report: Report = lambda record: None
     tick: Callable[[int], None] = lambda step: None
 
@@ -95,18 +97,23 @@ class Trainer:
         self._loss_sum: Tensor
         self.progress = Progress()
         self.module: Network = getattr(self.network, "module", self.network)
-        self.loader = TrainLoader(
-            self.train,
+        self.loader = self._loader(self.train)
+        self._moments: Moments | None = None
+        self._reset_epoch_sums()
+        self._stop_signal: int | None = None
+
+    def _loader(self, split: Split, augment: bool = True) -> TrainLoader:
+        return TrainLoader(
+            split,
             self.settings.batch_size,
             self.seed,
             self.settings.bucket_by_length,
             self.fabric.global_rank,
             self.fabric.world_size,
             self.settings.workers,
+            augment,
+            pin=self.fabric.device.type == "cuda",
         )
-        self._moments: Moments | None = None
-        self._reset_epoch_sums()
-        self._stop_signal: int | None = None
 
     @property
     def total_steps(self) -> int | None:
@@ -131,24 +138,25 @@ class Trainer:
         return self.progress
 
     def predict(self, split: Split) -> npt.NDArray[Any]:
-        """Return the predictions for a whole split, in label units and in the split's order, on every process.
+        """Return the predictions for all that is judged of a split, in label units and its order, on every process.
 
         Network outputs are widened to float64 before they are scaled, so saved predictions say all there is.
         """
         self.module.eval()
-        indices, outputs = [], []
+        places, outputs = [], []
+        settings, fabric = self.settings, self.fabric
+        batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
         with torch.no_grad():
-            for index, inputs in eval_batches(
-                split, self.settings.eval_batch_size, self.fabric.global_rank, self.fabric.world_size
-            ):
-                inputs = self.fabric.to_device(inputs)
-                with self.fabric.autocast():
+            for index, inputs in on_device(batches, fabric):
+                inputs, _ = split.prepare(inputs, None)
+                with fabric.autocast():
                     output, _ = self.module(inputs)
-                indices.append(torch.from_numpy(index))
-                outputs.append(output.float().squeeze(-1))
+                there, judged = split.judge(output.float(), index)
+                places.append(there)
+                outputs.append(judged)
         mine = torch.cat(outputs).cpu() if outputs else torch.zeros(0)
-        place = torch.cat(indices) if indices else torch.zeros(0, dtype=torch.int64)
-        whole = np.full(len(split), np.nan)
+        place = torch.cat(places) if places else torch.zeros(0, dtype=torch.int64)
+        whole = np.full(len(split.judged), np.nan)
         for there, values in self._gather(place, mine):
             whole[there.numpy()] = values.double().numpy()
         return whole * self.target_scale
@@ -160,8 +168,8 @@ class Trainer:
         if fds is not None and self.fds_statistics == "stream" and self._moments is None:
             self._moments = fds.new_moments()
         saved = time.monotonic()
-        for batch in self.loader.batches(state.epoch, state.batch):
-            self._step(batch)
+        for batch, tensors in self._batches(self.loader, state.epoch, state.batch):
+            self._step(batch, *self.train.prepare(*tensors))
             state.batch, state.step = batch.number + 1, state.step + 1
             self.tick(state.step)
             if self._last_step():
@@ -196,12 +204,18 @@ class Trainer:
         if self._stop_signal is not None:
             raise Interrupted(self._stop_signal, state.step)
 
-    def _step(self, batch: Batch) -> None:
+    def _batches(
+        self, loader: TrainLoader, epoch: int, first: int = 0, purpose: str = "order"
+    ) -> Iterator[tuple[Batch, tuple[Any, Tensor]]]:
+        """Yield the batches of an epoch, each with its inputs and targets on the device."""
+        batches = loader.batches(epoch, first, purpose)
+        return on_device(((batch, (batch.inputs, batch.targets)) for batch in batches), self.fabric)
+
+    def _step(self, batch: Batch, inputs: Any, targets: Tensor) -> None:
         """Take one optimiser step. Nothing here waits for the device."""
         fabric = self.fabric
         self.network.train()
         self._reseed("dropout", self.progress.step)
-        inputs, targets = fabric.to_device((batch.inputs, batch.targets))
         prediction, features = self.network(inputs, targets, self.progress.epoch)
         loss = self._loss_sum_of(prediction, targets) * (0.0 if batch.padding else fabric.world_size / batch.size)
         fabric.backward(loss)
@@ -218,12 +232,17 @@ class Trainer:
             self._moments.add(features.detach(), targets)
 
     def _loss_sum_of(self, prediction: Tensor, targets: Tensor) -> Tensor:
-        """Return the weighted loss summed over this process's samples, in float32 at least."""
+        """Return the weighted loss summed over this process's samples (its mean over a sample's pixels).
+
+        In float32 at least.
+        """
         prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-        losses = self.loss(prediction, (targets / self.target_scale).to(prediction.dtype).unsqueeze(-1))
+        if targets.dim() == 1:
+            targets = targets.unsqueeze(-1)
+        losses = self.loss(prediction, (targets / self.target_scale).to(prediction.dtype))
         if self.bin_weights is not None:
-            losses = losses * self.bin_weights[self.bins.index(targets)].unsqueeze(-1)
-        return losses.sum()
+            losses = losses * self.bin_weights[self.bins.index(targets)]
+        return losses.flatten(1).mean(1).sum()
 
     def _watch(self, loss_sum: Tensor, samples: int) -> None:
         """Add to the epoch's mean loss, and remember the first step whose loss was bad, without waiting for it."""
@@ -260,13 +279,15 @@ class Trainer:
         assert fds is not None
         if self.fds_statistics == "pass":
             # As in the published code: training mode, so dropout acts and batch norm's running averages move once
-            # more, over augmented and newly shuffled batches.
+            # more, over augmented and newly shuffled batches (NYUD2: over a subset, not augmented).
             self._moments = fds.new_moments()
             self.network.train()
+            split = self.train if self.fds_split is None else self.fds_split
+            loader = self._loader(split, augment=self.fds_split is None)
             with torch.no_grad():
-                for batch in self.loader.batches(epoch, purpose="fds"):
+                for batch, tensors in self._batches(loader, epoch, purpose="fds"):
                     self._reseed("fds-dropout", epoch, batch.number)
-                    inputs, targets = self.fabric.to_device((batch.inputs, batch.targets))
+                    inputs, targets = split.prepare(*tensors)
                     with self.fabric.autocast():
                         _, features = self.module(inputs, targets, epoch)
                     if not batch.padding:

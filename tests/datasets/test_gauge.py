@@ -155,8 +155,8 @@ def test_check_reports_the_training_labels_and_sample_refuses(tmp_path) -> None:
     source = Gauge(n_train=600)
     report = source.check()
     assert report.problems == ()
-    assert report.train_targets is not None
-    np.testing.assert_array_equal(BINS.counts(report.train_targets), source.train_counts())
+    assert report.label_counts is not None
+    np.testing.assert_array_equal(report.label_counts(BINS), source.train_counts())
     assert "nothing" in source.requirements
     with pytest.raises(UserError, match="no files"):
         source.sample(tmp_path)

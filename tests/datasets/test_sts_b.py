@@ -11,6 +11,9 @@ import pytest
 from dir_bench.datasets.base import Data, Dataset
 from dir_bench.datasets.sts_b import COLUMNS, FILES, PUBLISHED, STSB, read_pairs
 from dir_bench.errors import UserError
+from dir_bench.labels import TargetBins
+
+BINS = TargetBins.regular(0, 5, 0.1, precision="float32")
 
 SHARED = Path(__file__).parents[3] / "shared"
 REAL = SHARED / "data" / "sts_b"
@@ -182,7 +185,8 @@ def test_stand_in_is_written_checked_and_loaded(tmp_path: Path) -> None:
     assert [problem.split(" is a ")[1][:17] for problem in report.problems] == ["made-up stand-in "] * 3
     data = dataset.load()
     assert [len(split) for split in (data.train, data.val, data.test)] == [200, 50, 50]
-    np.testing.assert_array_equal(report.train_targets, data.train.targets)
+    assert report.label_counts is not None
+    np.testing.assert_array_equal(report.label_counts(BINS), data.train.label_counts(BINS))
     assert 0 <= data.train.targets.min() < data.train.targets.max() <= 5
 
 
@@ -216,7 +220,7 @@ def test_check_names_every_fault(tmp_path: Path) -> None:
     assert "has 2 pairs, the published file 5249" in few
     assert "line 2: the score '9'" in bad
     assert "test_new.tsv is missing" in missing
-    assert report.train_targets is not None
+    assert report.label_counts is not None
 
 
 def test_constructing_reads_nothing(tmp_path: Path) -> None:
@@ -236,8 +240,8 @@ class TestRealFiles:
         report = STSB(str(REAL)).check()
         assert report.problems == ()
         assert report.facts["train_new.tsv"] == "5249 pairs, scores 0 to 5, SHA-256 as published"
-        assert report.train_targets is not None
-        assert len(report.train_targets) == 5249
+        assert report.label_counts is not None
+        assert report.label_counts(BINS).sum() == 5249
 
     def test_constants_are_the_published_facts(self) -> None:
         facts = json.loads((SHARED / "golden" / "dataset_facts.json").read_text(encoding="utf-8"))

@@ -6,11 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dir_bench.datasets.base import ScalarTargets
 from dir_bench.training.loaders import TrainLoader, epoch_batches, eval_batches
 from dir_bench.training.streams import stream, stream_seed
 
 
-class Numbers:
+class Numbers(ScalarTargets):
     """A split whose inputs are the sample numbers."""
 
     def __init__(self, n: int, lengths: np.ndarray | None = None) -> None:
