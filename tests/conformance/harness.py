@@ -50,8 +50,6 @@ NOT_YET_BUILT: dict[str, str] = {
     "vir_prm": _VIR,
     "vir_calibrate": _VIR,
     "vir_uncertainty": _VIR,
-    "model_output_age_resnet50": "reading the official age checkpoints is an open piece of work",
-    "model_output_nyud2": "the NYUD2 encoder-decoder is an open piece of work",
 }
 
 
