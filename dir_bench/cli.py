@@ -17,6 +17,8 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
   dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
   dir-bench data list                    the datasets, what each needs and whether it is there
+  dir-bench data fetch NAME              download what can be had freely; says what must be asked for
+  dir-bench data split NAME              rebuild a benchmark's splits from its raw files
   dir-bench data check NAME              verify a dataset's files, show its labels by region
   dir-bench data sample NAME             write a small stand-in in the real on-disk format
 
@@ -175,17 +177,21 @@ def table(arguments: list[str]) -> int:
 
 
 def data(arguments: list[str]) -> int:
-    """List, check and make samples of datasets."""
+    """List, fetch, split, check and make samples of datasets."""
     parser = argparse.ArgumentParser("dir-bench data", description=data.__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="the datasets, what each needs and whether it is there")
     check = actions.add_parser("check", help="verify a dataset's files, show its labels by region")
     sample = actions.add_parser("sample", help="write a small stand-in in the real on-disk format")
-    for action in (check, sample):
+    fetch = actions.add_parser("fetch", help="download what can be had freely; says what must be asked for")
+    split = actions.add_parser("split", help="rebuild a benchmark's splits from its raw files")
+    for action in (check, sample, fetch, split):
         action.add_argument("name", help="the dataset's name, as in `dir-bench data list`")
-    for action in (listing, check, sample):
+    for action in (listing, check, sample, fetch, split):
         action.add_argument("--data", help="where the datasets lie (default: $DIR_BENCH_DATA, else data)")
-    sample.add_argument("--size", type=int, help="number of training samples")
+    sample.add_argument("--size", type=int, help="number of samples (of pairs and frames: of those for training)")
+    fetch.add_argument("--mirror", metavar="URL", help="take the files, under their own names, from this address")
+    split.add_argument("--seed", type=int, help="of the draw (default: the published one, or 0 where there was none)")
     asked = parser.parse_args(arguments)
     from dir_bench import inspection
 
@@ -194,6 +200,12 @@ def data(arguments: list[str]) -> int:
         return 0
     if asked.action == "sample":
         print(f"wrote {inspection.sample(asked.name, asked.data, asked.size)}")
+        return 0
+    if asked.action == "fetch":
+        print(inspection.fetch(asked.name, asked.data, asked.mirror))
+        return 0
+    if asked.action == "split":
+        print(f"wrote {inspection.split(asked.name, asked.data, asked.seed)}")
         return 0
     text, problems = inspection.check(asked.name, asked.data)
     print(text)

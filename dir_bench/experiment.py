@@ -20,7 +20,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Data, Dataset
+from dir_bench.datasets.base import Data, Dataset, file_hash
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.methods import losses
@@ -61,6 +61,10 @@ def identities(config: Config) -> tuple[str, str]:
     """
     dataset: Dataset = configs.build(config.dataset.source)
     plain = configs.to_dict(config) | {"data": dataset.fingerprint()}
+    weights = config.backbone.get("weights")
+    if weights is not None:  # it is their content that counts, wherever they lie
+        path = Path(str(weights))
+        plain["backbone"] |= {"weights": file_hash(path) if path.is_file() else str(path)}
     return identity(plain, NUMBERLESS), identity(plain, (*NUMBERLESS, "seed"))
 
 
@@ -270,7 +274,7 @@ def build_network(config: Config, data: Data) -> Network:
         regressor = make()
     network = Network(backbone, regressor, build_fds(config, feature_dim))
     if config.trainer.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     if config.trainer.compile:
         backbone.compile()
     return network

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Dataset
+from dir_bench.datasets.base import Dataset, Fetchable, Splittable
+from dir_bench.datasets.fetch import WEIGHTS
+from dir_bench.datasets.fetch import fetch as download
 from dir_bench.errors import UserError, nearest
 from dir_bench.schema import Config
 from dir_bench.task import Task
@@ -56,6 +58,38 @@ def sample(name: str, data_dir: str | None = None, size: int | None = None) -> P
     if where is None:
         raise UserError(f"{name} needs no files: it is made on the fly")
     return _dataset(config).sample(Path(str(where)), **({} if size is None else {"n": size}))
+
+
+def fetch(name: str, data_dir: str | None = None, mirror: str | None = None) -> str:
+    """Download what can be had freely of a dataset, or weights, and return what was done and what is still needed.
+
+    Raises:
+        UserError: A download failed, or nothing of this can be had without asking.
+    """
+    if name in WEIGHTS:
+        folder = Path(_compose(configs.options("dataset")[0], data_dir).paths.data) / "weights"
+        return "\n".join(download(WEIGHTS[name], folder, mirror=mirror))
+    known = [*configs.options("dataset"), *WEIGHTS]
+    if name not in known:
+        raise UserError(f"nothing to fetch is named '{name}'{nearest(name, known)}: {', '.join(known)}")
+    config = _compose(name, data_dir)
+    dataset = _dataset(config)
+    if not isinstance(dataset, Fetchable):
+        raise UserError(f"{name} cannot be downloaded: it needs {dataset.requirements}")
+    lines = download(dataset.remotes, Path(str(config.dataset.source["data_dir"])), mirror=mirror)
+    return "\n".join([*lines, f"needed in all: {dataset.requirements}"])
+
+
+def split(name: str, data_dir: str | None = None, seed: int | None = None) -> Path:
+    """Rebuild a dataset's splits from its raw files, and return where they are.
+
+    Raises:
+        UserError: The raw files are missing, splits are there already, or the dataset has no such procedure.
+    """
+    dataset = _dataset(_compose(name, data_dir))
+    if not isinstance(dataset, Splittable):
+        raise UserError(f"{name} has no splits to rebuild: it needs {dataset.requirements}")
+    return dataset.write_split(seed)
 
 
 def _histogram(task: Task) -> str:

@@ -14,6 +14,8 @@ from dir_bench.labels import TargetBins
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dir_bench.datasets.fetch import Remote
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -52,7 +54,7 @@ class Split(Protocol):
         """
         ...
 
-    def prepare(self, inputs: Any, targets: "Tensor | None") -> tuple[Any, "Tensor | None"]:
+    def prepare(self, inputs: Any, targets: "Tensor | None") -> tuple[Any, Any]:
         """Return what the network takes, and targets in label units, from a batch that is on the device.
 
         Decoding of pixels and augmentation belong here: batched, with the numbers that `fetch` drew.
@@ -62,7 +64,7 @@ class Split(Protocol):
             targets: Those of `targets` that belong to the batch; None where they are not wanted.
 
         Returns:
-            Targets have shape ``(b,)``, or ``(b, 1, h, w)`` for dense ones.
+            Targets have shape ``(b,)``, or ``(b, 1, h, w)`` for dense ones; None stays None.
         """
         ...
 
@@ -89,7 +91,7 @@ class ScalarTargets:
 
     targets: Any
 
-    def prepare(self, inputs: Any, targets: "Tensor | None") -> tuple[Any, "Tensor | None"]:
+    def prepare(self, inputs: Any, targets: "Tensor | None") -> tuple[Any, Any]:
         """Return both as they are."""
         return inputs, targets
 
@@ -175,4 +177,23 @@ class Dataset(Protocol):
     @property
     def requirements(self) -> str:
         """What has to be on disk, where it comes from and where to put it, for `data list` and error messages."""
+        ...
+
+
+@runtime_checkable
+class Fetchable(Protocol):
+    """A dataset some of whose files can be downloaded without asking anybody."""
+
+    @property
+    def remotes(self) -> "tuple[Remote, ...]":
+        """The files, where they are, and their places below the dataset's folder."""
+        ...
+
+
+@runtime_checkable
+class Splittable(Protocol):
+    """A dataset whose splits can be rebuilt from raw files."""
+
+    def write_split(self, seed: int | None = None) -> Path:
+        """Write split files that are missing and return where; UserError if none is: the ones that are there count."""
         ...

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.fetch import AUTHORS, Remote
+from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
@@ -40,9 +42,45 @@ RANKSIM = {
 """SHA-256 of the files of the same names in BorealisAI/ranksim-imbalanced-regression: another draw of the splits."""
 MAX_SCORE = 5.0
 WHERE_FROM = (
-    "the split files are in the authors' repository (github.com/YyzHarry/imbalanced-regression, "
-    "sts-b-dir/glue_data/STS-B), and `dir-bench data sample sts_b` writes a small stand-in"
+    "`dir-bench data fetch sts_b` takes the split files from the authors' repository "
+    "(github.com/YyzHarry/imbalanced-regression, sts-b-dir/glue_data/STS-B), and `dir-bench data sample sts_b` writes "
+    "a small stand-in"
 )
+REMOTES = (
+    Remote(
+        f"{AUTHORS}/sts-b-dir/glue_data/STS-B/train_new.tsv",
+        "train_new.tsv",
+        size=915_210,
+        sha256="4da3322ae29f7ad1b7d03cdeafcb2480c276e5df1d08737678a7856697218a9a",
+        git_sha1="d8a1c71a19ed595ddefa0d7af2edb5d53fb2e54f",
+    ),
+    Remote(
+        f"{AUTHORS}/sts-b-dir/glue_data/STS-B/dev_new.tsv",
+        "dev_new.tsv",
+        size=171_688,
+        sha256="9ec12d785aa817ffe4b0f88fde442d3bf57161d8cbeaa84aaa1fdf764cca6dd6",
+        git_sha1="8f1e6c311fbe8529ab6a7d1159e592af2cb4fa8a",
+    ),
+    Remote(
+        f"{AUTHORS}/sts-b-dir/glue_data/STS-B/test_new.tsv",
+        "test_new.tsv",
+        size=173_097,
+        sha256="55f90b3c5a0b2947d5ff64c41536191e9e1ba3bb5ffe64aca5465ab25fa8e94c",
+        git_sha1="ce71c5455c44aec9e518b05672f9d8888b0b035e",
+    ),
+    Remote(
+        "https://dl.fbaipublicfiles.com/glue/data/STS-B.zip",
+        "STS-B.zip",
+        subfolder="raw",
+        size=802_872,
+        sha256="e60a6393de5a8b5b9bac5020a1554b54e3691f9d600b775bd131e613ac179c85",
+        members=("train.tsv", "dev.tsv", "test.tsv"),
+        strip=1,  # STS-B/
+    ),
+)
+"""The splits, and GLUE's own files (Wang et al. 2019) that they were drawn from; digest: tensorflow/datasets, glue."""
+RAW = ("raw/train.tsv", "raw/dev.tsv")
+"""GLUE's files, which the published splits pool."""
 MADE_UP = "made-up"
 """The genre of stand-in pairs."""
 SLOTS = (
@@ -120,6 +158,38 @@ class STSB:
         self.glove = None if glove is None else Path(glove)
         self.word_dim, self.max_tokens, self.max_words = word_dim, max_tokens, max_words
         self.cache_dir = self.data_dir / "cache" if cache_dir is None else Path(cache_dir)
+
+    @property
+    def remotes(self) -> tuple[Remote, ...]:
+        """The authors' splits, and GLUE's files."""
+        return REMOTES
+
+    def write_split(self, seed: int | None = None) -> Path:
+        """Draw splits from GLUE's training and development pairs as the authors did, 50 pairs of each 0.25 held out.
+
+        Args:
+            seed: Of the draw; the authors had none. None: 0.
+
+        Raises:
+            UserError: If a split file is there (it counts), or GLUE's files are missing or too small.
+        """
+        for name in FILES.values():
+            if (self.data_dir / name).exists():
+                raise UserError(f"{self.data_dir / name} is there already and counts: move it away to have it rebuilt")
+        rows: list[str] = []
+        scores = []
+        for name in RAW:
+            path = self.data_dir / name
+            if not path.is_file():
+                raise UserError(f"{path} is missing: `dir-bench data fetch sts_b` takes GLUE's STS-B into raw/")
+            scores.append(read_pairs(path).scores)
+            header, *lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+            rows += lines
+        split = split_pairs(np.concatenate(scores), seed=0 if seed is None else seed)
+        for part, name in FILES.items():
+            chosen = [rows[i] for i in np.flatnonzero(split == part)]
+            write_text(self.data_dir / name, "\n".join([header, *chosen]) + "\n")
+        return self.data_dir
 
     @property
     def requirements(self) -> str:

@@ -114,8 +114,8 @@ def read_glove(path: Path, vocabulary: Mapping[str, int], dim: int, cache_dir: P
     """
     if not path.is_file():
         raise UserError(
-            f"no GloVe file at {path}: get glove.840B.300d.zip from the Stanford NLP group's GloVe page (2 GB), put it "
-            "anywhere and name it with dataset.source.glove=PATH (the .zip, or the .txt in it), or leave "
+            f"no GloVe file at {path}: `dir-bench data fetch glove` takes glove.840B.300d.zip from Stanford NLP (2 GB) "
+            "into weights/; name it, the .zip or the .txt in it, with dataset.source.glove=PATH, or leave "
             "dataset.source.glove=null to train embeddings from scratch"
         )
     stat = path.stat()

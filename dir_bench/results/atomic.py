@@ -81,6 +81,12 @@ def write_npz(path: Path | str, **arrays: npt.ArrayLike) -> None:
         np.savez(file, **named)  # type: ignore[arg-type]
 
 
+def write_npy(path: Path | str, array: npt.ArrayLike) -> None:
+    """Replace the file at `path` by this one array."""
+    with replace_with(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.asarray(array), allow_pickle=False)
+
+
 def json_text(value: Any) -> str:
     """Return JSON that any parser reads: keys in the order given, floats in full, NaN and inf as null."""
     return json.dumps(_finite(plain(value)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -136,12 +136,18 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         "identity": str(metrics.get("identity") or folder.path.name),
         "path": str(folder.path),
         "state": state,
-        "monitor": str((metrics.get("monitor") or {}).get("name") or ""),
+        "monitor": _monitor(metrics.get("monitor") or {}),
         "table_metrics": ",".join(metrics.get("table_metrics") or ()),
         "command": shlex.join(metrics.get("command") or ()),
         "commit": _commit(folder),
         "test": metrics["test"],
     }
+
+
+def _monitor(monitor: Mapping[str, Any]) -> str:
+    """Return what selected a run's checkpoint, as "mae on validation"; "" if that is not recorded."""
+    name, split = (str(monitor.get(key) or "") for key in ("name", "split"))
+    return f"{name} on {split}" if name and split else name
 
 
 def _reason(folder: RunFolder, state: str) -> str:

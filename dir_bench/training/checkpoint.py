@@ -22,9 +22,10 @@ def load_official(path: Path) -> dict[str, torch.Tensor]:
 
     The prefix `module.` of its DataParallel is taken off. UserError if there are none.
     """
-    # What stands beside the weights there, such as the best error, may be a NumPy scalar.
-    scalar = [np._core.multiarray.scalar, np.dtype, *(type(np.dtype(kind)) for kind in (np.float32, np.float64))]
-    with torch.serialization.safe_globals(scalar):
+    # What stands beside the weights there, such as the best error, may be a NumPy scalar, of NumPy 1's module or 2's.
+    scalar: Any = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float32, np.float64)]
+    with torch.serialization.safe_globals([scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]):
         content = load(path)
     state = content.get("state_dict", content)
     if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
@@ -40,7 +41,9 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"no checkpoint at {path}: train first, or name another run") from error
     except Exception as error:  # a damaged file fails in many ways inside torch; all mean the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"the checkpoint {path} cannot be read ({reason}): remove it to start again") from error
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({reason}): remove it to start again, or fetch it anew"
+        ) from error
     if not isinstance(state, dict):
         raise UserError(f"the checkpoint {path} does not hold a dict: it is not one of ours")
     return state

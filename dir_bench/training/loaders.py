@@ -131,7 +131,7 @@ def on_device(pairs: Iterable[tuple[Item, Any]], fabric: Fabric) -> Iterator[tup
         for item, tensors in pairs:
             yield item, fabric.to_device(tensors)
         return
-    copies = torch.cuda.Stream(fabric.device)
+    copies = torch.cuda.Stream(fabric.device)  # type: ignore[no-untyped-call]
     waiting: deque[tuple[Item, Any, torch.cuda.Event]] = deque()
 
     def hand_over() -> tuple[Item, Any]:

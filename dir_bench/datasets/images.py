@@ -1,0 +1,312 @@
+"""Pictures with one number each, from a csv of paths and targets: the loader of the face benchmarks and of your own.
+
+Every picture is decoded once, to `size` × `size` pixels, into a cache that all runs share; batches are augmented on
+the device. The published augmentation (Yang et al. 2021, App. B.1; agedb-dir/datasets.py): black padding, a random
+crop, a mirror image every other time, (x − mean) / std.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dir_bench.datasets.augment import crop_and_flip, draw_crop_and_flip, to_float
+from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.decoding import face_decoder, verify
+from dir_bench.datasets.gauge import draw
+from dir_bench.datasets.pixels import Store, open_store
+from dir_bench.datasets.splits import split_by_label
+from dir_bench.errors import UserError, nearest
+from dir_bench.labels import TargetBins
+from dir_bench.results.atomic import write_bytes
+
+SPLITS = ("train", "val", "test")
+SPLIT_BINS = 50
+"""Where a list names no splits, they are drawn evenly over this many bins of its targets."""
+MADE_UP = "StandIn"
+"""In the file names of stand-ins, so that `data check` tells them from the real pictures."""
+
+
+BYTES = "surrogateescape"
+"""How bytes that are no UTF-8 are kept, as the file system's functions keep them: AgeDB has such file names."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to a picture; `mean` and `std` hold in evaluation too, brightness being 0 to 1."""
+
+    padding: int
+    flip: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImageSplit(ScalarTargets):
+    """Some rows of a store of pictures, uint8 of shape ``(size, size, 3)``, with their targets."""
+
+    store: Store
+    rows: IntArray
+    targets: npt.NDArray[np.float32]
+    augmentation: Augmentation
+    lengths: None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+        """Return the pixels of a batch, uint8 of shape ``(b, size, size, 3)``; in training also its crops and flips."""
+        pixels = torch.from_numpy(self.store.read(self.rows[indices]))
+        if rng is None:
+            return (pixels,)
+        shift, flip = draw_crop_and_flip(rng, len(indices), self.augmentation.padding)
+        return pixels, shift, flip if self.augmentation.flip else torch.zeros_like(flip)
+
+    def prepare(self, inputs: tuple[Tensor, ...], targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return normalised pictures, shape ``(b, 3, size, size)``, and the targets as they are."""
+        pixels, *draws = inputs
+        if draws:
+            pixels = crop_and_flip(pixels, draws[0], draws[1], self.augmentation.padding)
+        return to_float(pixels, self.augmentation.mean, self.augmentation.std), targets
+
+
+class Images:
+    """A csv with a picture's path, its target and, if you like, its split on each line.
+
+    Args:
+        data_dir: The folder of the csv; paths in it are relative to this folder.
+        file: The csv's name.
+        path_column: Column of paths.
+        target_column: Column of targets, in label units.
+        split_column: Column of train, val or test. Without it, splits are drawn: targets in 50 even bins, from each
+            a third, but no more than `split_cap`, to val and as many to test, so both are nearly balanced.
+        lowest: Least target that makes sense; None: any.
+        highest: Greatest target that makes sense; None: any.
+        size: Width and height that pictures are resized to, in pixels.
+        padding: Black pixels around a picture in training, before a random crop of `size`.
+        flip: Whether training mirrors every other picture.
+        mean: Of each channel, subtracted; brightness is 0 to 1.
+        std: Of each channel, divided by.
+        split_cap: See `split_column`.
+        split_seed: Of that draw.
+        cache: Where decoded pixels are kept: "disk", "ram" or "none".
+        cache_dir: Folder of the disk cache; None: `data_dir`/.cache.
+        cache_limit_gb: What all caches in that folder may take; the longest unused go first. None: no limit.
+        decode_threads: Threads that decode; None: one a core.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        file: str = "images.csv",
+        path_column: str = "path",
+        target_column: str = "target",
+        split_column: str = "split",
+        lowest: float | None = None,
+        highest: float | None = None,
+        size: int = 224,
+        padding: int = 16,
+        flip: bool = True,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        split_cap: int = 30,
+        split_seed: int = 666,
+        cache: str = "disk",
+        cache_dir: str | None = None,
+        cache_limit_gb: float | None = None,
+        decode_threads: int | None = None,
+    ) -> None:
+        if size < 1 or padding < 0 or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise UserError(
+                "dataset.source: size must be at least 1, padding not negative, mean and std three numbers each and "
+                f"std above 0, not size={size}, padding={padding}, mean={list(mean)}, std={list(std)}"
+            )
+        self.data_dir, self.list_path = Path(data_dir), Path(data_dir) / file
+        self.path_column, self.target_column, self.split_column = path_column, target_column, split_column
+        self.lowest = -np.inf if lowest is None else lowest
+        self.highest = np.inf if highest is None else highest
+        self.size, self.augmentation = size, Augmentation(padding, flip, tuple(mean), tuple(std))
+        self.split_cap, self.split_seed = split_cap, split_seed
+        self.cache, self.cache_limit_gb = cache, cache_limit_gb
+        self.cache_dir = self.data_dir / ".cache" if cache_dir is None else Path(cache_dir)
+        self.threads = decode_threads or os.cpu_count() or 1
+
+    @property
+    def requirements(self) -> str:
+        """What has to be on disk."""
+        columns = f"{self.path_column}, {self.target_column} and, if you like, {self.split_column}"
+        return f"your own pictures: {self.list_path} with columns {columns}; paths are relative to its folder"
+
+    @property
+    def sample_command(self) -> str:
+        """What makes a stand-in."""
+        return f"`dir-bench data sample {self.data_dir.name}` writes a small stand-in"
+
+    def fingerprint(self) -> str:
+        """Return the hash of the list."""
+        self._require_list()
+        return file_hash(self.list_path)
+
+    def load(self) -> Data:
+        """Read the list and open (the first time: decode into) the store of pixels.
+
+        Raises:
+            UserError: The list is missing or wrong, or a picture is missing or cannot be decoded; it names the file.
+        """
+        rows = self.read_list()
+        store = open_store(
+            [self.data_dir / path for path in rows["path"]],
+            face_decoder(self.size),
+            cache=self.cache,  # type: ignore[arg-type]  # a choice of the schema
+            folder=self.cache_dir,
+            limit_gb=self.cache_limit_gb,
+            workers=self.threads,
+            title=self.data_dir.name,
+        )
+        targets, split = rows["target"].to_numpy(np.float32), rows["split"].to_numpy(str)
+        parts = [np.flatnonzero(split == name) for name in SPLITS]
+        for name, part in zip(SPLITS, parts, strict=True):
+            if not len(part):
+                raise UserError(f"{self.list_path} has no picture of the split '{name}': give it some")
+        train, val, test = (ImageSplit(store, part, targets[part], self.augmentation) for part in parts)
+        return Data(train, val, test, backbone_kwargs={"in_channels": 3, "size": self.size})
+
+    def read_list(self) -> pd.DataFrame:
+        """Return columns path, target (float64) and split of every picture; UserError with the line of a mistake."""
+        self._require_list()
+        try:
+            table = pd.read_csv(self.list_path, dtype=str, keep_default_na=False, encoding_errors=BYTES)
+        except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+            raise UserError(f"{self.list_path} is not a csv of UTF-8 text: {error}") from error
+        for column in (self.path_column, self.target_column):
+            if column not in table:
+                there = ", ".join(map(str, table.columns))
+                raise UserError(
+                    f"{self.list_path} has no column '{column}'{nearest(column, table.columns)}; it has: {there}"
+                )
+        if not len(table):
+            raise UserError(f"{self.list_path} lists no picture, only a header")
+        targets = pd.to_numeric(table[self.target_column], errors="coerce").to_numpy(np.float64)
+        self._refuse(
+            ~((targets >= self.lowest) & (targets <= self.highest) & np.isfinite(targets)),  # NaN too
+            table[self.target_column],
+            f"is not a number from {self.lowest:g} to {self.highest:g}"
+            if np.isfinite([self.lowest, self.highest]).all()
+            else "is not a number",
+        )
+        if self.split_column in table:
+            split = table[self.split_column]
+            self._refuse(~split.isin(SPLITS).to_numpy(), split, f"is not one of {', '.join(SPLITS)}")
+        else:
+            edges = np.linspace(targets.min(), targets.max(), SPLIT_BINS + 1)[1:-1]
+            drawn = split_by_label(
+                np.searchsorted(edges, targets, side="right"), cap=self.split_cap, seed=self.split_seed
+            )
+            split = pd.Series(drawn)
+        return pd.DataFrame({"path": table[self.path_column], "target": targets, "split": split.to_numpy(str)})
+
+    def _refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str) -> None:
+        if wrong.any():
+            place = int(np.flatnonzero(wrong)[0])
+            raise UserError(
+                f"{self.list_path}, line {place + 2}: {values.name} '{values.iloc[place]}' {why}: mend or drop the line"
+            )
+
+    def _require_list(self) -> None:
+        if not self.list_path.is_file():
+            raise UserError(f"missing {self.requirements}; {self.sample_command}")
+
+    def check(self) -> CheckReport:
+        """Read the list and decode every picture, in parallel; report counts, ranges, and what is wrong."""
+        try:
+            rows = self.read_list()
+        except UserError as error:
+            return CheckReport({}, (str(error),))
+        facts: dict[str, Any] = {}
+        for name in SPLITS:
+            part = rows.loc[rows["split"] == name, "target"]
+            facts[name] = f"{len(part)} pictures" + (f", {part.min():g} to {part.max():g}" if len(part) else "")
+        files = [self.data_dir / path for path in rows["path"]]
+        problems = list(
+            verify(files, face_decoder(self.size).decode, workers=self.threads, title=f"checking {self.data_dir.name}")
+        )
+        train = rows.loc[rows["split"] == "train", "target"].to_numpy()
+        facts["list"], differs = self._compare_with_published(rows)
+        problems += [differs] if differs else []
+        return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=train))
+
+    def _compare_with_published(self, rows: pd.DataFrame) -> tuple[str, str]:
+        """Return what to say of the list, and how it differs from the published one ("" if there is none)."""
+        if rows["path"].str.contains(MADE_UP, regex=False).any():
+            return "a made-up stand-in: good for a trial, not for results", ""
+        return "your own", ""
+
+    def sample(self, folder: Path, n: int = 600, seed: int = 0) -> Path:
+        """Write a stand-in: pictures of a gauge that shows the target, 0 to 100 and long-tailed, and their csv.
+
+        Args:
+            folder: Where the csv and the folder `pictures` go.
+            n: Pictures in all.
+            seed: Of targets and pictures.
+
+        Raises:
+            UserError: If the csv exists: nothing is overwritten.
+        """
+        path = refuse_existing(folder / self.list_path.name)
+        targets = made_up_labels(n, seed)
+        names = [f"pictures/{MADE_UP}_{i:05d}.jpg" for i in range(n)]
+        write_pictures([folder / name for name in names], targets, seed)
+        split = split_by_label(targets, cap=self.split_cap, seed=self.split_seed)
+        columns = {self.path_column: names, self.target_column: targets, self.split_column: split}
+        write_list(path, pd.DataFrame(columns))
+        return folder
+
+
+def write_list(path: Path, rows: pd.DataFrame) -> None:
+    """Write a csv atomically; bytes of file names that are no text come out as they were."""
+    write_bytes(path, rows.to_csv(index=False).encode("utf-8", BYTES))
+
+
+def refuse_existing(path: Path) -> Path:
+    """Return the path of a file to be written; UserError if it is there."""
+    if path.exists():
+        raise UserError(f"{path} exists and is left as it is: take another folder (--data DIR), or move it away")
+    return path
+
+
+def made_up_labels(n: int, seed: int, highest: int = 100) -> IntArray:
+    """Return `n` whole labels up to `highest`, about twenty different ones, long-tailed around a third of it."""
+    if n < 24:
+        raise UserError(f"{n} pictures are too few for three splits: ask for 24 or more (--size)")
+    rng = np.random.default_rng([seed, 0])
+    step = round(highest / min(20, n // 8))
+    labels = np.arange(step, highest + 1, step)
+    likely = np.exp(-np.abs(labels - highest / 3) / (highest / 16)) + 0.01
+    # Three of the likeliest ones at least, so that there is something to hold out.
+    chosen = np.concatenate([np.repeat(labels[likely.argmax()], 6), rng.choice(labels, n - 6, p=likely / likely.sum())])
+    return rng.permutation(chosen)
+
+
+def write_pictures(files: Sequence[Path], targets: npt.ArrayLike, seed: int, highest: float = 100.0) -> None:
+    """Write a JPEG of a gauge for each target, as uneven as real ones: three sizes, tinted or grey."""
+    rng = np.random.default_rng([seed, 1])
+    readings = np.asarray(targets, np.float64) * 100 / highest
+    for folder in {file.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for start, size in enumerate((80, 96, 120)):
+        part = slice(start, None, 3)
+        pictures = draw(readings[part], size, 0.03, rng)
+        tints = rng.uniform(0.7, 1.0, (len(pictures), 3))
+        for file, picture, tint in zip(files[part], pictures, tints, strict=True):
+            grey = rng.random() < 0.25
+            pixels = picture if grey else (picture[..., None] * tint).astype(np.uint8)
+            Image.fromarray(pixels).save(file, quality=90)

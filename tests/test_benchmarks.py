@@ -1,0 +1,120 @@
+"""The vision benchmarks from stand-in to table, through the real command; their errors reckoned again from files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dir_bench import config
+
+RUN_ALL = """
+import json, sys
+from dir_bench.cli import main
+for arguments in json.loads(sys.argv[1]):
+    print("$", *arguments, flush=True)
+    code = main(arguments)
+    if code:
+        sys.exit(code)
+"""
+SMALL = ["backbone=resnet18", "dataset.source.size=32", "trainer.epochs=2", "trainer.batch_size=64"]
+RUNS = {
+    "agedb": ["120", *SMALL, "method=sqinv_lds_fds"],
+    "imdb_wiki": ["120", *SMALL, "method=focal_r_fds", "fds.statistics=stream", "trainer.cache=ram"],
+    "images": ["120", *SMALL, "method=inv_lds", "trainer.cache=none", "trainer.precision=bf16-mixed"],
+    "nyud2": ["4", "backbone=depth_resnet18", "trainer.epochs=1", "trainer.batch_size=2", "method=inv_lds_fds"],
+}
+
+
+def commands(folder: Path, *arguments: list[str]) -> str:
+    """Run commands one after the other in a process of their own, and return what they print."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, json.dumps(arguments)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", RUNS)
+def test_from_stand_in_to_table(name: str, tmp_path: Path) -> None:
+    size, *overrides = RUNS[name]
+    train = ["train", f"dataset={name}", *overrides, "trainer.threads=2"]
+    printed = commands(
+        tmp_path,
+        ["data", "sample", name, "--size", size],
+        ["data", "check", name],
+        train,
+        ["table", "--format", "json"],
+    )
+    assert "all is well" in printed
+    (run,) = (path.parent for path in tmp_path.glob("outputs/*/*/*/DONE"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["monitor"]["split"] == "validation"
+    stored = np.load(run / "predictions.npz")
+    assert len(stored["index"]) == len(stored["target"]) == len(stored["prediction"]) == metrics["test"]["all"]["count"]
+    assert_errors_follow(name, tmp_path, metrics["test"], stored["target"], stored["prediction"])
+    assert "equal to the recorded metrics.json" in commands(tmp_path, ["evaluate", str(run)])
+
+
+def assert_errors_follow(name: str, folder: Path, test: dict[str, Any], target: Any, prediction: Any) -> None:
+    """Reckon the errors of each region again, from labels and predictions alone."""
+    settings = config.compose([f"dataset={name}"]).dataset
+    if name == "nyud2":
+        bins = np.minimum((target * np.float32(10)).astype(int), 99)
+        regions = {part: np.isin(bins, getattr(settings.regions, part)) for part in ("many", "medium", "few")}
+    else:
+        (file,) = folder.glob("data/*/*.csv")
+        rows = pd.read_csv(file)
+        labels = rows.loc[rows["split"] == "train"].iloc[:, 0 if "age" in rows else 1]
+        counts = np.bincount(labels.astype(int), minlength=300)[target.astype(int)]
+        regions = {"many": counts > 100, "medium": (counts >= 20) & (counts <= 100), "few": counts < 20}
+    regions["all"] = np.ones(len(target), bool)
+    for region, inside in regions.items():
+        assert test[region]["count"] == inside.sum()
+        if not inside.any():
+            assert test[region]["mae"] is None
+            continue
+        true, given = target[inside].astype(np.float64), prediction[inside]
+        error = np.abs(given - true)
+        expected = {"mae": error.mean(), "mse": (error**2).mean(), "rmse": np.sqrt((error**2).mean())}
+        if name == "nyud2":
+            expected["abs_rel"] = (error / true).mean()
+            ratio = np.maximum(given / true, true / given)
+            expected |= {f"delta{k}": (ratio <= 1.25**k).mean() for k in (1, 2, 3)}
+            if (given > 0).all():
+                expected["log10"] = np.abs(np.log10(given) - np.log10(true)).mean()
+        else:
+            expected["gm"] = np.exp(np.log(error).mean())
+        for metric, value in expected.items():
+            assert test[region][metric] == pytest.approx(value, rel=1e-12), (region, metric)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("agedb", ["missing AgeDB-DIR", "password", "AgeDB/*.jpg", "dir-bench data sample agedb"]),
+        ("imdb_wiki", ["dir-bench data fetch imdb_wiki", "dir-bench data sample imdb_wiki"]),
+        ("nyud2", ["dir-bench data fetch nyud2", "dir-bench data sample nyud2"]),
+        ("images", ["your own pictures", "dir-bench data sample images"]),
+    ],
+)
+def test_a_benchmark_that_is_not_there_says_how_to_get_it(name: str, parts: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dir_bench.cli", "train", f"dataset={name}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    message = done.stderr.strip()
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    assert all(part in message for part in parts)

@@ -1,0 +1,138 @@
+"""Dense targets through the trainer: the loss of a batch, FDS over a subset, RRT of the published R, exact resume."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dir_bench import config, experiment
+from dir_bench.datasets.base import Data
+from dir_bench.datasets.nyud2 import BINS, NYUD2
+from dir_bench.interrupt import Interrupted
+from dir_bench.results.store import RunFolder
+from dir_bench.schema import Config
+from dir_bench.task import Task
+from dir_bench.training.network import Network
+from dir_bench.training.recorder import Recorder
+
+
+class Tiny(nn.Module):
+    """A backbone of dense features, small enough for many runs: stride 2, as the real one has."""
+
+    refit = ("refine",)
+
+    def __init__(self, in_channels: int = 3, size: int = 0) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(nn.Conv2d(in_channels, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+        self.refine = nn.Conv2d(4, 4, 1)
+        self.feature_dim = 4
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.refine(self.encode(images))
+
+    def make_regressor(self) -> nn.Module:
+        return nn.Conv2d(4, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    NYUD2(str(folder / "nyud2")).sample(folder / "nyud2", n=8)
+    return folder
+
+
+@pytest.fixture
+def compose(data_dir: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("dir_bench.backbones.depth.DepthNet", Tiny)
+
+    def make(*overrides: str, outputs: str = "outputs") -> Config:
+        settings = config.compose(
+            [
+                "dataset=nyud2", f"paths.data={data_dir}", f"paths.outputs={tmp_path / outputs}", "trainer.cache=disk",
+                "trainer.epochs=3", "trainer.batch_size=3", "trainer.threads=1", "dataset.source.val_pixels_per_bin=50",
+                "dataset.source.rotation_order=1", *overrides,
+            ]
+        )  # fmt: skip
+        settings.backbone = {"_target_": "dir_bench.backbones.depth.DepthNet", "features": True}
+        return settings
+
+    return make
+
+
+def parts(settings: Config, folder: Path):
+    fabric = experiment._fabric(settings, "auto", 1)
+    data: Data = config.build(settings.dataset.source).load()
+    task = Task.of(settings, data.train.label_counts)
+    network = experiment.build_network(settings, data)
+    return data, task, experiment.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
+
+
+def test_the_loss_is_the_mean_over_pixels_weighted_by_their_bins(compose, tmp_path):
+    settings = compose("method=inv_lds")
+    data, task, trainer = parts(settings, tmp_path)
+    batch, tensors = next(trainer._batches(trainer.loader, 0))
+    pictures, depth = data.train.prepare(*tensors)
+    output, _ = trainer.network(pictures, depth, 0)
+    loss = trainer._loss_sum_of(output, depth).detach() / batch.size
+    weights = task.weights[BINS.index(depth.numpy())]
+    expected = np.mean((output.detach().numpy() - depth.numpy()).astype(np.float64) ** 2 * weights)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_fds_takes_its_statistics_from_the_subset_without_augmentation(compose, tmp_path):
+    settings = compose("method=vanilla_fds", "trainer.epochs=1")
+    data, _, trainer = parts(settings, tmp_path)
+    network: Network = trainer.module
+    trainer.collect_statistics()
+    tracked = network.fds.num_samples_tracked.numpy()
+    depths = [data.fds.targets[np.arange(len(data.fds))]]
+    _, metres = data.fds.prepare(data.fds.fetch(np.arange(len(data.fds)), None), torch.from_numpy(depths[0]))
+    expected = np.bincount(BINS.index(metres.numpy()).ravel().clip(7), minlength=100)[7:]
+    np.testing.assert_array_equal(tracked, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [["method=inv_lds_fds"], ["method=vanilla_fds", "fds.statistics=stream"]])
+def test_an_interrupted_dense_run_goes_on_to_the_same_numbers(compose, monkeypatch, overrides):
+    straight = experiment.run(compose(*overrides, outputs="straight"))
+    tick, sent = Recorder.tick, []
+
+    def ticking(self: Recorder, at: int) -> None:
+        tick(self, at)
+        if at == 4 and not sent:
+            sent.append(at)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Recorder, "tick", ticking)
+    broken = compose(*overrides, outputs="broken")
+    with pytest.raises(Interrupted):
+        experiment.run(broken)
+    again = experiment.run(broken)
+    recorded = [experiment.recorded(outcome.folder)["test"] for outcome in (straight, again)]
+    assert recorded[0] == recorded[1]
+    assert (again.folder / "history.csv").read_bytes() == (straight.folder / "history.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_rrt_trains_the_listed_parts_anew_and_keeps_the_rest(compose):
+    settings = compose("method=rrt", "trainer.epochs=1", "stages.epochs=1")
+    outcome = experiment.run(settings)
+    first = experiment.run(experiment.stage_one_config(settings))
+    assert first.skipped
+    one, two = (
+        torch.load(RunFolder(path).best_checkpoint, weights_only=True)["network"]
+        for path in (first.folder, outcome.folder)
+    )
+    changed = {key for key in one if not torch.equal(one[key], two[key])}
+    assert "backbone.encode.0.weight" not in changed
+    assert {"backbone.refine.weight", "regressor.weight"} <= changed
+
+
+@pytest.mark.slow
+def test_selecting_on_the_test_split_is_said(compose):
+    metrics = experiment.run(compose("dataset.source.select_on=test", "trainer.epochs=1")).metrics
+    assert metrics["monitor"]["split"] == "test"
+    assert metrics["monitor"]["best"] == metrics["test"]["all"]["rmse"]
