@@ -1,8 +1,7 @@
 """Which samples make up each batch, and how a process takes its part of it."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,10 +12,10 @@ from lightning_fabric import Fabric
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from dir_bench.datasets.base import IntArray, Split
+from dir_bench.parallel import ahead
 from dir_bench.training.streams import stream
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 BUCKET_BATCHES = 32
 """Batches are cut from pools of this many batches sorted by length: like lengths together, yet in random order."""
@@ -48,24 +47,6 @@ def epoch_batches(
     order = order[np.lexsort((lengths[order], np.arange(n) // pool))]
     batches = np.split(order, range(batch_size, n, batch_size))
     return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def ahead(make: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Made]:
-    """Yield `make(item)` for each item in order; with `workers` threads, up to twice as many are made ahead."""
-    if workers == 0:
-        yield from map(make, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = deque(pool.submit(make, item) for item in items[: 2 * workers])
-        try:
-            for item in items[2 * workers :]:
-                yield waiting.popleft().result()
-                waiting.append(pool.submit(make, item))
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass(frozen=True)
