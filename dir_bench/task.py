@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.evaluation.metrics import EXTRA_ERRORS, region_metrics
+from dir_bench.evaluation.metrics import EXTRA_TERMS, region_metrics
 from dir_bench.labels import Regions, TargetBins, bin_weights
 from dir_bench.schema import Config, DatasetConfig
 
@@ -24,7 +24,7 @@ class Task:
         regions: Region of each bin, from those counts.
         weights: Loss weight of each bin, shape ``(b,)``, mean 1 over training samples; None without re-weighting.
         zero_error: Stands in for errors of exactly zero in GM.
-        extra_errors: The dataset's own metrics, beside those of every regression; None if there are none.
+        extra_terms: The dataset's own metrics, beside those of every regression; None if there are none.
     """
 
     bins: TargetBins
@@ -32,7 +32,7 @@ class Task:
     regions: Regions
     weights: npt.NDArray[np.float32] | None
     zero_error: float
-    extra_errors: Callable[[Any, Any], dict[str, Any]] | None
+    extra_terms: Callable[[Any, Any], dict[str, Any]] | None
 
     @classmethod
     def of(cls, config: Config, count: Callable[[TargetBins], npt.NDArray[np.int64]]) -> "Task":
@@ -44,7 +44,7 @@ class Task:
         )
         weights = _weights(config, bins, counts)
         return cls(
-            bins, counts, regions, weights, config.semantics.zero_error, EXTRA_ERRORS[config.dataset.extra_errors]
+            bins, counts, regions, weights, config.semantics.zero_error, EXTRA_TERMS[config.dataset.extra_errors]
         )
 
     def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
@@ -55,7 +55,7 @@ class Task:
             bins=self.bins,
             regions=self.regions,
             zero_error=self.zero_error,
-            extra=self.extra_errors,
+            terms=self.extra_terms,
         )
 
 

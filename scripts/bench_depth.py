@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dir_bench.evaluation import depth_errors, region_metrics
+from dir_bench.evaluation import depth_terms, region_metrics
 from dir_bench.labels import Regions, TargetBins, bin_weights
 from dir_bench.methods.fds import FDS
 
@@ -179,21 +180,24 @@ def plain_regions(output: NDArray[np.float32], depth: NDArray[np.float32]) -> di
     return {name: {key: value / total["count"] for key, value in total.items()} for name, total in sums.items()}
 
 
-def measure_regions(repeats: int, slice_of: int = 10, **_: int) -> Measured:
+def measure_regions(repeats: int, slice_of: int = 10, correlations: bool = False, **_: int) -> Measured:
     """Time the metrics of all test pixels; the plain way on one pixel in `slice_of`, scaled up."""
     output, depth = balanced_pixels()
     regions = Regions.from_counts(BINS.counts(depth), many=MANY, medium=MEDIUM, few=set(range(100)) - {*MANY, *MEDIUM})
     part = slice(None, None, slice_of)
 
     def ours(part: slice = slice(None)) -> dict[str, dict[str, float]]:
-        return region_metrics(output[part], depth[part], bins=BINS, regions=regions, extra=depth_errors)
+        return region_metrics(
+            output[part], depth[part], bins=BINS, regions=regions, terms=depth_terms, correlations=correlations
+        )
 
     found, expected = ours(part), plain_regions(output[part], depth[part])
     for region, errors in expected.items():
         for name in errors.keys() - {"count"}:
             assert math.isclose(found[region][name], errors[name], rel_tol=1e-4), (region, name)
     plain_ms, ours_ms = compare(lambda: plain_regions(output[part], depth[part]), ours, repeats)
-    remark = f"plain: 1 pixel in {slice_of} timed, × {slice_of}; ours has gm, pearson and spearman besides"
+    more = "gm, pearson and spearman" if correlations else "gm"
+    remark = f"plain: 1 pixel in {slice_of} timed, × {slice_of}; ours has {more} besides"
     return Measured(f"region metrics of {len(depth):,} pixels", plain_ms * slice_of, ours_ms, remark=remark)
 
 
@@ -218,7 +222,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="best of so many")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    sections: tuple[Callable[..., Measured], ...] = (measure_weights, measure_statistics, measure_regions)
+    sections: tuple[Callable[..., Measured], ...] = (
+        measure_weights,
+        measure_statistics,
+        measure_regions,
+        partial(measure_regions, correlations=True),
+    )
     report([section(repeats=args.repeats, images=args.images) for section in sections])
 
 

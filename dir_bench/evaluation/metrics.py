@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dir_bench.labels import Regions, TargetBins
+from dir_bench.labels.regions import MAIN_REGIONS
 
 Errors = dict[str, Any]  # name -> int for counts, float or None for the rest
+Terms = dict[str, NDArray[Any]]  # name -> a number an element, whose mean is the error
 FloatArray = NDArray[np.float64]
+
+_REGRESSION = ("mae", "mse", "rmse", "gm")
+_CORRELATIONS = ("pearson", "spearman")
+_DEPTH = ("abs_rel", "log10", "delta1", "delta2", "delta3")
+CHUNK = 2**15
+"""Elements whose terms are reckoned at a time: what a CPU can cache."""
 
 
 def regression_errors(prediction: ArrayLike, target: ArrayLike, *, zero_error: float = 0.0) -> Errors:
@@ -42,23 +50,11 @@ def regression_errors(prediction: ArrayLike, target: ArrayLike, *, zero_error: f
         empty set raises or scores 0 there, and a correlation of one sample is 0.
     """
     predicted, true = _pair(prediction, target)
-    if zero_error < 0:
-        raise ValueError(f"zero_error stands in for an absolute error and must be 0 or more, not {zero_error}")
+    _check_zero_error(zero_error)
     if not true.size:
-        return {"count": 0} | dict.fromkeys(("mae", "mse", "rmse", "gm", "pearson", "spearman"))
-    error = np.abs(predicted - true)
-    mse = float(np.mean(error**2))
-    with np.errstate(divide="ignore"):  # log 0 is -inf, which makes gm 0 as it should
-        gm = float(np.exp(np.mean(np.log(np.where(error == 0, zero_error, error)))))
-    return {
-        "count": len(true),
-        "mae": float(np.mean(error)),
-        "mse": mse,
-        "rmse": mse**0.5,
-        "gm": gm,
-        "pearson": _correlation(predicted, true),
-        "spearman": _correlation(_ranks(predicted), _ranks(true)),
-    }
+        return {"count": 0} | dict.fromkeys((*_REGRESSION, *_CORRELATIONS))
+    means = {name: float(np.mean(values)) for name, values in _regression_terms(predicted, true, zero_error).items()}
+    return {"count": len(true)} | _finish(means) | _correlations(predicted, true)
 
 
 def depth_errors(output: ArrayLike, depth: ArrayLike) -> Errors:
@@ -84,22 +80,24 @@ def depth_errors(output: ArrayLike, depth: ArrayLike) -> Errors:
     _same_shape(given, true)
     known = ~np.isnan(true)
     given, true = given[known], true[known]
-    names = ("mse", "rmse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3")
     if not true.size:
-        return {"count": 0} | dict.fromkeys(names)
+        return {"count": 0} | dict.fromkeys(("mse", "rmse", "mae", *_DEPTH))
+    terms = _regression_terms(given.astype(np.float64), true.astype(np.float64), 0.0) | depth_terms(given, true)
+    errors = _finish({name: float(np.mean(values)) for name, values in terms.items()})
+    return {"count": int(true.size)} | {name: errors[name] for name in ("mse", "rmse", "mae", *_DEPTH)}
+
+
+def depth_terms(output: NDArray[Any], depth: NDArray[Any]) -> Terms:
+    """Return abs_rel, log10 and delta1 to delta3 of each pixel, to be averaged; see `depth_errors`."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.maximum(given / true, true / given)
-        o, d = given.astype(np.float64), true.astype(np.float64)
-        error = np.abs(o - d)
-        mse = np.mean(error**2)
-        logs = np.mean(np.abs(np.log10(o) - np.log10(d)))
-        values = (mse, np.sqrt(mse), np.mean(error), np.mean(error / d), logs)
-    shares = [np.mean(ratio <= 1.25**k) for k in (1, 2, 3)]
-    return {"count": int(true.size)} | dict(zip(names, map(float, [*values, *shares]), strict=True))
+        ratio = np.maximum(output / depth, depth / output)
+        o, d = output.astype(np.float64), depth.astype(np.float64)
+        terms = {"abs_rel": np.abs(o - d) / d, "log10": np.abs(np.log10(o) - np.log10(d))}
+    return terms | {f"delta{k}": ratio <= 1.25**k for k in (1, 2, 3)}
 
 
-EXTRA_ERRORS: Mapping[str, Callable[[Any, Any], Errors] | None] = {"none": None, "depth": depth_errors}
-"""By name, metrics that a dataset adds to `regression_errors`."""
+EXTRA_TERMS: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], Terms] | None] = {"none": None, "depth": depth_terms}
+"""By name, what a dataset adds to the errors of every regression."""
 
 
 def balanced_errors(prediction: ArrayLike, target: ArrayLike, bin_index: ArrayLike) -> Errors:
@@ -143,7 +141,8 @@ def region_metrics(
     regions: Regions,
     bin_index: ArrayLike | None = None,
     zero_error: float = 0.0,
-    extra: Callable[[Any, Any], Mapping[str, Any]] | None = None,
+    terms: Callable[[NDArray[Any], NDArray[Any]], Terms] | None = None,
+    correlations: bool = True,
 ) -> dict[str, Errors]:
     """Return the errors of one split for each region: all, many, medium, few, and zero-shot ones if met.
 
@@ -158,8 +157,9 @@ def region_metrics(
         bin_index: Bin of each sample, shape [N] for targets [N, K]; for several outputs that go into regions
             together. By default each *value* goes by its own bin, which suits [N] and depth maps alike.
         zero_error: See `regression_errors`.
-        extra: More errors of one region, merged in; called as extra(prediction, target) on its samples, of
-            which there may be none. For depth: `depth_errors`.
+        terms: More errors, as numbers per element that are averaged: `depth_terms`, say. Called on parts of a
+            region as terms(prediction, target).
+        correlations: Whether pearson and spearman are wanted. Ranking a million pixels takes most of the time.
 
     Returns:
         Region to errors, in the order all, many, medium, few, zero, interp, extrap; see `regression_errors`.
@@ -173,17 +173,79 @@ def region_metrics(
     """
     predicted, true = np.asarray(prediction), np.asarray(target)
     _same_shape(predicted, true)
+    _check_zero_error(zero_error)
     if len(bins) != len(regions):
         raise ValueError(f"there are {len(bins)} bins, but regions of {len(regions)}")
     index = bins.index(true) if bin_index is None else np.asarray(bin_index)
     if index.shape not in (true.shape, true.shape[:1]):
         raise ValueError(f"bin_index has shape {index.shape}, which fits no targets of shape {true.shape}")
+    if index.shape == true.shape:
+        predicted, true, index = predicted.ravel(), true.ravel(), index.ravel()
+    cell = regions.cells.take(index)
+    counts, sums = _cell_sums(predicted, true, cell, len(regions.members["all"]), zero_error, terms)
+    width = true.size // max(len(true), 1)
+    extra = [name for name in sums if name not in _REGRESSION]
     metrics: dict[str, Errors] = {}
-    for name, mask in regions.masks(index).items():
-        metrics[name] = regression_errors(predicted[mask], true[mask], zero_error=zero_error)
-        if extra is not None:
-            metrics[name] |= extra(predicted[mask], true[mask])
+    for name, inside in regions.members.items():
+        count = int(counts[inside].sum())
+        if not count and name not in MAIN_REGIONS:
+            continue
+        errors: Errors = {"count": count} | dict.fromkeys((*_REGRESSION, *_CORRELATIONS, *extra))
+        if count:
+            errors |= _finish({term: float(values[inside].sum() / (count * width)) for term, values in sums.items()})
+        if count and correlations:
+            errors |= _correlations(predicted[inside[cell]], true[inside[cell]])
+        metrics[name] = errors
     return metrics
+
+
+def _cell_sums(
+    predicted: NDArray[Any],
+    true: NDArray[Any],
+    cell: NDArray[np.uint8],
+    cells: int,
+    zero_error: float,
+    terms: Callable[[NDArray[Any], NDArray[Any]], Terms] | None,
+) -> tuple[NDArray[np.int64], dict[str, FloatArray]]:
+    """Return the samples in each cell, shape [cells], and the sum of each term over them."""
+    counts = np.bincount(cell, minlength=cells)
+    by_cell = np.argsort(cell, kind="stable")  # by radix, for so small a type
+    predicted, true = predicted.take(by_cell, axis=0), true.take(by_cell, axis=0)
+    sums: dict[str, FloatArray] = {}
+    ends = counts.cumsum()
+    parts = [(i, start) for i, end in enumerate(ends) for start in range(end - counts[i], end, CHUNK)]
+    for i, start in parts or [(0, 0)]:  # where there are no samples, the terms still have names
+        part = slice(start, min(start + CHUNK, ends[i]))
+        p, t = predicted[part], true[part]
+        values = _regression_terms(p.astype(np.float64), t.astype(np.float64), zero_error)
+        for name, value in (values | (terms(p, t) if terms is not None else {})).items():
+            sums.setdefault(name, np.zeros(cells))[i] += value.sum()
+    return counts, sums
+
+
+def _regression_terms(predicted: FloatArray, true: FloatArray, zero_error: float) -> Terms:
+    error = np.abs(predicted - true)
+    with np.errstate(divide="ignore"):  # log 0 is -inf, which makes gm 0 as it should
+        logs = np.log(np.where(error == 0, zero_error, error))
+    return {"mae": error, "mse": error**2, "gm": logs}
+
+
+def _finish(means: dict[str, float]) -> Errors:
+    """Turn means of terms into errors: rmse is that of the mean square, gm is exp of the mean logarithm."""
+    errors: Errors = {"mae": means["mae"], "mse": means["mse"], "rmse": means["mse"] ** 0.5}
+    with np.errstate(over="ignore"):
+        errors["gm"] = float(np.exp(means["gm"]))
+    return errors | {name: value for name, value in means.items() if name not in errors}
+
+
+def _correlations(predicted: NDArray[Any], true: NDArray[Any]) -> Errors:
+    first, second = predicted.astype(np.float64), true.astype(np.float64)
+    return {"pearson": _correlation(first, second), "spearman": _correlation(_ranks(first), _ranks(second))}
+
+
+def _check_zero_error(zero_error: float) -> None:
+    if zero_error < 0:
+        raise ValueError(f"zero_error stands in for an absolute error and must be 0 or more, not {zero_error}")
 
 
 def _same_shape(first: NDArray[Any], second: NDArray[Any]) -> None:

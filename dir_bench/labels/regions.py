@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MANY, MEDIUM, FEW, NONE = range(4)
+MAIN_REGIONS = ("all", "many", "medium", "few")
+"""The regions that are always reported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +88,26 @@ class Regions:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @cached_property
+    def cells(self) -> NDArray[np.uint8]:
+        """Number of the cell of each bin, [n_bins]: bins of one cell are in the same regions."""
+        cells: NDArray[np.uint8] = (self.codes + 4 * self.interp + 8 * self.extrap).astype(np.uint8)
+        return cells
+
+    @cached_property
+    def members(self) -> dict[str, NDArray[np.bool_]]:
+        """Which cells, bool [12], make up each region: all, many, medium, few, zero, interp, extrap."""
+        cell = np.arange(12)
+        code, zero_shot = cell % 4, cell // 4
+        masks = {"all": cell >= 0, "many": code == MANY, "medium": code == MEDIUM, "few": code == FEW}
+        return masks | {"zero": zero_shot > 0, "interp": zero_shot == 1, "extrap": zero_shot == 2}
+
     def masks(self, bin_index: ArrayLike) -> dict[str, NDArray[np.bool_]]:
         """Return which samples belong to each region, given the bin of each one's *target*.
 
         "all", "many", "medium", "few" are always there; "zero", "interp" and "extrap" only if some sample
         lies in such a bin. Masks have the shape of `bin_index`.
         """
-        index = np.asarray(bin_index)
-        codes = self.codes[index]
-        masks = {"all": np.ones(index.shape, dtype=bool)}
-        masks |= {name: codes == code for code, name in ((MANY, "many"), (MEDIUM, "medium"), (FEW, "few"))}
-        zero_shot = {"zero": self.zero[index], "interp": self.interp[index], "extrap": self.extrap[index]}
-        return masks | {name: mask for name, mask in zero_shot.items() if mask.any()}
+        cell = self.cells[np.asarray(bin_index)]
+        masks = {name: inside[cell] for name, inside in self.members.items()}
+        return {name: mask for name, mask in masks.items() if name in MAIN_REGIONS or mask.any()}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from harness import Case
 
-from dir_bench.evaluation import balanced_errors, depth_errors, region_metrics
+from dir_bench.evaluation import balanced_errors, depth_errors, depth_terms, region_metrics
 from dir_bench.labels import Regions, TargetBins
 
 STSB_BINS = TargetBins.regular(0, 5, 0.1, precision="float32")
@@ -99,7 +99,7 @@ def shot_metrics_nyud2(case: Case) -> dict[str, np.ndarray]:
     output, depth = case["output"], case["depth"]
     index = NYUD2_BINS.index(depth)
     regions = _published_regions(100, NYUD2_MANY, NYUD2_MEDIUM)
-    metrics = region_metrics(output, depth, bins=NYUD2_BINS, regions=regions, extra=depth_errors)
+    metrics = region_metrics(output, depth, bins=NYUD2_BINS, regions=regions, terms=depth_terms)
     lists = _bins_of(regions, "many", "medium", "few")
     computed = {"depth_bin": index, **lists}
     # Balanced MSE drops the bins below 0.7 m from its few list, and from what "overall" sums, not from what

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dir_bench.evaluation import balanced_errors, depth_errors, region_metrics, regression_errors
+from dir_bench.evaluation import balanced_errors, depth_errors, depth_terms, region_metrics, regression_errors
 from dir_bench.labels import Regions, TargetBins
 
 BINS = TargetBins.regular(0, 10, 1)
@@ -204,7 +204,7 @@ def test_several_outputs_average_their_correlations() -> None:
 
 
 def test_extra_errors_are_merged_for_empty_regions_too() -> None:
-    metrics = region_metrics([1.0], [0.5], bins=BINS, regions=REGIONS, extra=depth_errors)
+    metrics = region_metrics([1.0], [0.5], bins=BINS, regions=REGIONS, terms=depth_terms)
     assert metrics["many"]["abs_rel"] == 1
     assert metrics["many"]["gm"] == 0.5
     assert metrics["few"]["delta1"] is None
