@@ -19,6 +19,7 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench data list                    the datasets, what each needs and whether it is there
   dir-bench data fetch NAME              download what can be had freely; says what must be asked for
   dir-bench data split NAME              rebuild a benchmark's splits from its raw files
+  dir-bench data prepare NAME            turn raw recordings into features, once; goes on where it was stopped
   dir-bench data check NAME              verify a dataset's files, show its labels by region
   dir-bench data sample NAME             write a small stand-in in the real on-disk format
 
@@ -177,7 +178,7 @@ def table(arguments: list[str]) -> int:
 
 
 def data(arguments: list[str]) -> int:
-    """List, fetch, split, check and make samples of datasets."""
+    """List, fetch, split, prepare, check and make samples of datasets."""
     parser = argparse.ArgumentParser("dir-bench data", description=data.__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="the datasets, what each needs and whether it is there")
@@ -185,14 +186,22 @@ def data(arguments: list[str]) -> int:
     sample = actions.add_parser("sample", help="write a small stand-in in the real on-disk format")
     fetch = actions.add_parser("fetch", help="download what can be had freely; says what must be asked for")
     split = actions.add_parser("split", help="rebuild a benchmark's splits from its raw files")
-    for action in (check, sample, fetch, split):
+    prepare = actions.add_parser("prepare", help="turn raw recordings into features, once")
+    for action in (check, sample, fetch, split, prepare):
         action.add_argument("name", help="the dataset's name, as in `dir-bench data list`")
-    for action in (listing, check, sample, fetch, split):
+    for action in (listing, check, sample, fetch, split, prepare):
         action.add_argument("--data", help="where the datasets lie (default: $DIR_BENCH_DATA, else data)")
     sample.add_argument("--size", type=int, help="number of samples (of pairs and frames: of those for training)")
     fetch.add_argument("--mirror", metavar="URL", help="take the files, under their own names, from this address")
     split.add_argument("--seed", type=int, help="of the draw (default: the published one, or 0 where there was none)")
-    asked = parser.parse_args(arguments)
+    for action in (check, prepare):
+        action.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings as for `dir-bench train`")
+    # argparse takes positionals in one stretch only; people write settings after options too.
+    asked, more = parser.parse_known_args(arguments)
+    settings = getattr(asked, "settings", None)
+    if any(settings is None or word.startswith("-") for word in more):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    settings = [*(settings or []), *more]
     from dir_bench import inspection
 
     if asked.action == "list":
@@ -207,7 +216,8 @@ def data(arguments: list[str]) -> int:
     if asked.action == "split":
         print(f"wrote {inspection.split(asked.name, asked.data, asked.seed)}")
         return 0
-    text, problems = inspection.check(asked.name, asked.data)
+    look = inspection.prepare if asked.action == "prepare" else inspection.check
+    text, problems = look(asked.name, asked.data, settings)
     print(text)
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)

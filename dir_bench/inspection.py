@@ -1,6 +1,7 @@
 """What `dir-bench data` prints: which datasets there are, what they need, and what is on disk."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Dataset, Fetchable, Splittable
+from dir_bench.datasets.base import Dataset, Fetchable, Preparable, Splittable
 from dir_bench.datasets.fetch import WEIGHTS
 from dir_bench.datasets.fetch import fetch as download
 from dir_bench.errors import UserError, nearest
@@ -16,11 +17,11 @@ from dir_bench.schema import Config
 from dir_bench.task import Task
 
 
-def _compose(name: str, data_dir: str | None) -> Config:
+def _compose(name: str, data_dir: str | None, settings: Sequence[str] = ()) -> Config:
     known = configs.options("dataset")
     if name not in known:
         raise UserError(f"no dataset '{name}'{nearest(name, known)}: {', '.join(known)}")
-    return configs.compose([f"dataset={name}", *([f"paths.data={data_dir}"] if data_dir else [])])
+    return configs.compose([f"dataset={name}", *([f"paths.data={data_dir}"] if data_dir else []), *settings])
 
 
 def _dataset(config: Config) -> Dataset:
@@ -39,9 +40,9 @@ def list_datasets(data_dir: str | None = None) -> str:
     return _text(table)
 
 
-def check(name: str, data_dir: str | None = None) -> tuple[str, tuple[str, ...]]:
+def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
     """Return what a check found, as text with the label histogram by region, and its problems."""
-    config = _compose(name, data_dir)
+    config = _compose(name, data_dir, settings)
     report = _dataset(config).check()
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
     if report.label_counts is not None:
@@ -49,6 +50,17 @@ def check(name: str, data_dir: str | None = None) -> tuple[str, tuple[str, ...]]
     if not report.problems:
         lines.append("all is well")
     return "\n".join(lines), report.problems
+
+
+def prepare(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
+    """Turn a dataset's raw files into what training reads; return a summary, and what failed.
+
+    UserError if the dataset needs no such step, or its files are missing.
+    """
+    dataset = _dataset(_compose(name, data_dir, settings))
+    if not isinstance(dataset, Preparable):
+        raise UserError(f"{name} needs no preparation: `dir-bench train dataset={name}` reads its files")
+    return dataset.prepare()
 
 
 def sample(name: str, data_dir: str | None = None, size: int | None = None) -> Path:

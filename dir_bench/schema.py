@@ -42,6 +42,8 @@ NUMBERLESS = (
     "dataset.published",
     "semantics.name",
     "dataset.source.data_dir",
+    "dataset.source.prepared_dir",
+    "dataset.source.processes",
     "dataset.source.cache_dir",
     "dataset.source.cache",
     "dataset.source.cache_limit_gb",

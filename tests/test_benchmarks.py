@@ -63,6 +63,34 @@ def test_from_stand_in_to_table(name: str, tmp_path: Path) -> None:
     assert "equal to the recorded metrics.json" in commands(tmp_path, ["evaluate", str(run)])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_shhs_from_recordings_to_a_table_that_beats_the_mean(tmp_path: Path) -> None:
+    source = ["dataset.source.min_seconds=60", "dataset.source.processes=2"]
+    train = [
+        *("train", "dataset=shhs", *source, "backbone=psg_small", "method=inv_lds_fds", "trainer.epochs=40"),
+        *(
+            "dataset.source.crop_seconds=300",
+            "trainer.batch_size=8",
+            "dataset.source.n_val=8",
+            "dataset.source.n_test=10",
+        ),
+    ]
+    printed = commands(
+        tmp_path, ["data", "sample", "shhs", "--size", "48"], ["data", "prepare", "shhs", *source],
+        ["data", "check", "shhs", *source], train, ["table", "--format", "json"],
+    )  # fmt: skip
+    assert "all is well" in printed
+    assert "left out, no score: 1" in printed
+    (run,) = (path.parent for path in tmp_path.glob("outputs/*/*/*/DONE"))
+    test = json.loads((run / "metrics.json").read_text())["test"]
+    stored = np.load(run / "predictions.npz")
+    target, prediction = stored["target"].astype(np.float64), stored["prediction"]
+    assert test["all"]["mae"] == pytest.approx(np.abs(prediction - target).mean(), rel=1e-12)
+    assert test["all"]["mae"] < 0.7 * np.abs(target - target.mean()).mean()  # the mean of the test itself, even
+    assert "equal to the recorded metrics.json" in commands(tmp_path, ["evaluate", str(run)])
+
+
 def assert_errors_follow(name: str, folder: Path, test: dict[str, Any], target: Any, prediction: Any) -> None:
     """Reckon the errors of each region again, from labels and predictions alone."""
     settings = config.compose([f"dataset={name}"]).dataset
@@ -103,6 +131,7 @@ def assert_errors_follow(name: str, folder: Path, test: dict[str, Any], target: 
         ("imdb_wiki", ["dir-bench data fetch imdb_wiki", "dir-bench data sample imdb_wiki"]),
         ("nyud2", ["dir-bench data fetch nyud2", "dir-bench data sample nyud2"]),
         ("images", ["your own pictures", "dir-bench data sample images"]),
+        ("shhs", ["sleepdata.org", "agreement", "dir-bench data sample shhs"]),
     ],
 )
 def test_a_benchmark_that_is_not_there_says_how_to_get_it(name: str, parts: list[str], tmp_path: Path) -> None:

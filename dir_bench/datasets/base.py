@@ -197,3 +197,12 @@ class Splittable(Protocol):
     def write_split(self, seed: int | None = None) -> Path:
         """Write split files that are missing and return where; UserError if none is: the ones that are there count."""
         ...
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A dataset whose files are turned, once, into what training reads."""
+
+    def prepare(self) -> tuple[str, tuple[str, ...]]:
+        """Make what is missing; return a summary, and one sentence for each thing that failed."""
+        ...
