@@ -223,6 +223,29 @@ def test_check_names_every_fault(tmp_path: Path) -> None:
     assert report.label_counts is not None
 
 
+def test_splits_are_rebuilt_from_glues_files_as_the_authors_drew_them(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    pairs = [(f"first {i}", f"second {i}", f"{5 * (i % 2600) / 2599:.3f}") for i in range(5200)]
+    write(tmp_path / "raw" / "train.tsv", pairs[:4000])
+    write(tmp_path / "raw" / "dev.tsv", pairs[4000:])
+    STSB(str(tmp_path)).write_split()
+    drawn = {name: (tmp_path / name).read_text(encoding="utf-8").splitlines()[1:] for name in FILES.values()}
+    pooled = [
+        line for name in ("train", "dev") for line in (tmp_path / "raw" / f"{name}.tsv").read_text().splitlines()[1:]
+    ]
+    assert sorted(line for lines in drawn.values() for line in lines) == sorted(pooled)
+    data = STSB(str(tmp_path)).load()
+    for split in (data.val, data.test):
+        assert np.histogram(split.targets, 20, (0, 5))[0].tolist() == [50] * 20
+    with pytest.raises(UserError, match=r"train_new\.tsv is there already and counts"):
+        STSB(str(tmp_path)).write_split()
+
+
+def test_rebuilding_splits_without_glues_files_says_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"raw/train\.tsv is missing: `dir-bench data fetch sts_b`"):
+        STSB(str(tmp_path)).write_split()
+
+
 def test_constructing_reads_nothing(tmp_path: Path) -> None:
     dataset = STSB(str(tmp_path / "nowhere"))
     assert "train_new.tsv, dev_new.tsv, test_new.tsv" in dataset.requirements
