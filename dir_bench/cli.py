@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verbs[verb](rest)
     except UserError as error:
         return _say(error)
+    except OSError as error:
+        return _say(_of_disk(error))
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on", file=sys.stderr)
         return 130
@@ -86,9 +88,8 @@ def train(arguments: list[str]) -> int:
         except UserError as error:
             _say(error)
             failures.append((name, error))
-        except OSError as error:  # a full disk, a folder that is a file or cannot be written
-            where = f": {error.filename}" if error.filename else ""
-            failures.append((name, RunFailed(f"{error.strerror or error}{where}")))
+        except OSError as error:
+            failures.append((name, _of_disk(error)))
             _say(failures[-1][1])
         except Exception as error:  # a fault of ours: show all of it, and let the other jobs go on
             traceback.print_exc()
@@ -222,6 +223,12 @@ def data(arguments: list[str]) -> int:
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def _of_disk(error: OSError) -> RunFailed:
+    """Put into a sentence: a full disk, a folder that is a file or cannot be written."""
+    where = f": {error.filename}" if error.filename else ""
+    return RunFailed(f"{error.strerror or error}{where}")
 
 
 def _say(error: Exception) -> int:

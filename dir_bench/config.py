@@ -62,7 +62,7 @@ def compose(overrides: Sequence[str], extra_dir: str | None = None) -> Config:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
             composed = hydra_compose("train", [*search, *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
+        raise UserError(explain(error, overrides)) from error
     return typed(composed)
 
 
@@ -150,8 +150,13 @@ def check_targets(config: Config) -> None:
         bind(config.schedule.source, "schedule.source", "optimizer")
 
 
-def explain(error: Exception) -> str:
-    """Put a Hydra or OmegaConf error into one sentence that names the nearest valid key or choice."""
+def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
+    """Put a Hydra or OmegaConf error into one sentence that names the nearest valid key or choice.
+
+    Args:
+        error: What composing raised.
+        overrides: What was composed; its choices of groups say which keys there are.
+    """
     text = str(error)
     missing = re.search(r"Could not find '([^']+)'", text)
     if missing and "/" in missing[1]:
@@ -160,7 +165,8 @@ def explain(error: Exception) -> str:
         return f"{group}={name} does not exist{nearest(name, there)}; {group} can be: {', '.join(there)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("not in struct" in text or "Could not override" in text):
-        known = [*groups(), *_dotted(to_dict(compose([])))]
+        chosen = [override for override in overrides if override.partition("=")[0] in groups()]
+        known = [*groups(), *_dotted(to_dict(compose(chosen)))]
         return f"unknown config key '{key[1]}'{nearest(key[1], known)}; `dir-bench train --cfg job` prints all keys"
     if "sweep" in text.lower() and "," in text:
         return f"{text.splitlines()[0].rstrip('.')}: a list of values is a sweep, add -m (or quote it as '[a,b]')"

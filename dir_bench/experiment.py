@@ -401,6 +401,7 @@ def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None =
         config.trainer.accelerator = accelerator
     if data_dir is not None and "data_dir" in config.dataset.source:
         config.dataset.source["data_dir"] = str(data_dir)
+    config.backbone.pop("weights", None)  # where training began; the checkpoint has all
     folder = RunFolder(path)
     fabric = _fabric(config, "auto", 1)
     data: Data = configs.build(config.dataset.source).load()
@@ -422,7 +423,8 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     Raises:
         UserError: If the file is no such checkpoint, or is one of another network.
     """
-    config = replace(config, fds=FDSConfig(), stages=Stages())
+    backbone = {key: value for key, value in config.backbone.items() if key != "weights"}
+    config = replace(config, backbone=backbone, fds=FDSConfig(), stages=Stages())
     configs.check_targets(config)
     state = checkpoint.load_official(path)
     data: Data = configs.build(config.dataset.source).load()

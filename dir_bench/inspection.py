@@ -34,10 +34,22 @@ def list_datasets(data_dir: str | None = None) -> str:
     table = Table("dataset", "benchmark", "state", "what it needs", show_lines=True)
     for name in configs.options("dataset"):
         config = _compose(name, data_dir)
-        where = config.dataset.source.get("data_dir")
-        state = "built in" if where is None else "there" if Path(str(where)).is_dir() else "missing"
-        table.add_row(name, config.dataset.title, state, _dataset(config).requirements)
+        dataset = _dataset(config)
+        table.add_row(name, config.dataset.title, _state(config, dataset), dataset.requirements)
     return _text(table)
+
+
+def _state(config: Config, dataset: Dataset) -> str:
+    where = config.dataset.source.get("data_dir")
+    if where is None:
+        return "built in"
+    if not Path(str(where)).is_dir():
+        return "missing"
+    try:
+        dataset.fingerprint()
+    except UserError:
+        return "incomplete"
+    return "there"
 
 
 def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:

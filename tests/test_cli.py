@@ -129,6 +129,14 @@ def test_a_place_that_cannot_be_written_is_one_sentence(work):
     assert "outputs" in done.stderr
 
 
+def test_a_place_for_data_that_cannot_be_written_is_one_sentence(work):
+    (work / "file").write_text("a file where the folder should be")
+    done = command(work, "data", "sample", "arrays", "--data", "file")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "file" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_failure_in_two_processes_is_one_sentence(work):
     done = command(work, "train", *TINY, "trainer.devices=2", "trainer.accelerator=cpu", "optimizer.lr=1e30")

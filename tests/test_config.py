@@ -150,3 +150,8 @@ def test_the_schema_is_documented_key_by_key_where_choices_are_words():
     for key, choices in schema.CHOICES.items():
         assert schema._get(config.compose([]), key) in choices
     assert inspect.getdoc(config)
+
+
+def test_the_hint_for_a_wrong_key_is_one_of_the_chosen_datasets() -> None:
+    with pytest.raises(UserError, match=r"dataset\.source\.features\.eeg_topp' \(did you mean '.*eeg_top'"):
+        config.compose(["dataset=shhs", "dataset.source.features.eeg_topp=16"])

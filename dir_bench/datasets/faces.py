@@ -5,6 +5,7 @@ its list must hold, how its splits were made, and a stand-in in the format of it
 """
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,8 @@ from dir_bench.datasets.fetch import AUTHORS, Remote
 from dir_bench.datasets.images import MADE_UP, Images, made_up_labels, refuse_existing, write_list, write_pictures
 from dir_bench.datasets.splits import faces_from_names, split_by_label
 from dir_bench.errors import UserError
+
+log = logging.getLogger("dir_bench")
 
 HIGHEST_AGE = 200
 AGEDB_CAP, IMDB_WIKI_CAP = 30, 150
@@ -147,12 +150,20 @@ class AgeDB(Faces):
             "(Imperial College London, ibug.doc.ic.ac.uk/resources/agedb) give to academics on request"
         )
 
+    def write_split(self, seed: int | None = None) -> Path:
+        """As of `Faces`; the published draw goes by an order of files that is lost, so this is another one."""
+        path = super().write_split(seed)
+        log.warning(
+            "drawn by the published rule, but the order of files that the published draw went by is lost: for results "
+            "beside published ones take the published list, `dir-bench data fetch agedb`"
+        )
+        return path
+
     def split_raw(self, folder: Path, seed: int) -> pd.DataFrame:
         """Read ages off the file names, and hold out up to 30 pictures of each age for validation and for test."""
         pictures = folder / "AgeDB"
         if not pictures.is_dir():
             raise UserError(f"there is no folder {pictures}: missing {self.requirements}")
-        # The published list has the order in which a file system gave the names, which is lost.
         ages, names, problems = faces_from_names(sorted(path.name for path in pictures.iterdir()))
         if problems:
             raise UserError(f"{pictures}: {problems[0]} (and {len(problems) - 1} more): move such files elsewhere")
@@ -161,7 +172,8 @@ class AgeDB(Faces):
 
     def sample(self, folder: Path, n: int = 600, seed: int = 0) -> Path:
         """Write a stand-in: gauges that show the age, named as AgeDB names its pictures, and their list."""
-        path = refuse_existing(folder / self.list_path.name)
+        path = folder / self.list_path.name
+        refuse_existing(path, folder / "AgeDB")
         ages = made_up_labels(n, seed)
         names = [f"{i}_{MADE_UP}_{age}_{'fm'[i % 2]}.jpg" for i, age in enumerate(ages)]
         write_pictures([folder / "AgeDB" / name for name in names], ages, seed, highest=120)
@@ -193,7 +205,8 @@ class IMDBWiki(Faces):
 
         Of three pictures two are IMDB's.
         """
-        path = refuse_existing(folder / self.list_path.name)
+        path = folder / self.list_path.name
+        refuse_existing(path, folder / "imdb_crop", folder / "wiki_crop")
         ages = made_up_labels(n, seed)
         of_imdb = np.arange(n) % 3 > 0
         databases: tuple[imdb_meta.Database, ...] = ("imdb", "wiki")

@@ -99,7 +99,7 @@ class Images:
         split_cap: See `split_column`.
         split_seed: Of that draw.
         cache: Where decoded pixels are kept: "disk", "ram" or "none".
-        cache_dir: Folder of the disk cache; None: `data_dir`/.cache.
+        cache_dir: Folder of the disk cache, which datasets may share; None: .cache beside `data_dir`.
         cache_limit_gb: What all caches in that folder may take; the longest unused go first. None: no limit.
         decode_threads: Threads that decode; None: one a core.
     """
@@ -137,7 +137,7 @@ class Images:
         self.size, self.augmentation = size, Augmentation(padding, flip, tuple(mean), tuple(std))
         self.split_cap, self.split_seed = split_cap, split_seed
         self.cache, self.cache_limit_gb = cache, cache_limit_gb
-        self.cache_dir = self.data_dir / ".cache" if cache_dir is None else Path(cache_dir)
+        self.cache_dir = self.data_dir.parent / ".cache" if cache_dir is None else Path(cache_dir)
         self.threads = decode_threads or os.cpu_count() or 1
 
     @property
@@ -153,7 +153,7 @@ class Images:
 
     def fingerprint(self) -> str:
         """Return the hash of the list."""
-        self._require_list()
+        self._require_files()
         return file_hash(self.list_path)
 
     def load(self) -> Data:
@@ -182,11 +182,8 @@ class Images:
 
     def read_list(self) -> pd.DataFrame:
         """Return columns path, target (float64) and split of every picture; UserError with the line of a mistake."""
-        self._require_list()
-        try:
-            table = pd.read_csv(self.list_path, dtype=str, keep_default_na=False, encoding_errors=BYTES)
-        except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-            raise UserError(f"{self.list_path} is not a csv of UTF-8 text: {error}") from error
+        self._require_files()
+        table = self._read_csv()
         for column in (self.path_column, self.target_column):
             if column not in table:
                 there = ", ".join(map(str, table.columns))
@@ -208,11 +205,15 @@ class Images:
             self._refuse(~split.isin(SPLITS).to_numpy(), split, f"is not one of {', '.join(SPLITS)}")
         else:
             edges = np.linspace(targets.min(), targets.max(), SPLIT_BINS + 1)[1:-1]
-            drawn = split_by_label(
-                np.searchsorted(edges, targets, side="right"), cap=self.split_cap, seed=self.split_seed
-            )
-            split = pd.Series(drawn)
-        return pd.DataFrame({"path": table[self.path_column], "target": targets, "split": split.to_numpy(str)})
+            # A picture that is listed twice goes where its first line goes.
+            first = ~table[self.path_column].duplicated()
+            places = np.searchsorted(edges, targets[first], side="right")
+            drawn = split_by_label(places, cap=self.split_cap, seed=self.split_seed)
+            split = table[self.path_column].map(dict(zip(table.loc[first, self.path_column], drawn, strict=True)))
+        rows = pd.DataFrame({"path": table[self.path_column], "target": targets, "split": split.to_numpy(str)})
+        two_splits = rows.groupby("path")["split"].transform("nunique").to_numpy() > 1
+        self._refuse(two_splits, table[self.path_column], "is listed in two splits")
+        return rows
 
     def _refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str) -> None:
         if wrong.any():
@@ -221,9 +222,19 @@ class Images:
                 f"{self.list_path}, line {place + 2}: {values.name} '{values.iloc[place]}' {why}: mend or drop the line"
             )
 
-    def _require_list(self) -> None:
-        if not self.list_path.is_file():
-            raise UserError(f"missing {self.requirements}; {self.sample_command}")
+    def _require_files(self) -> None:
+        """Tell what to get if there is no list, or none of the first pictures that it names."""
+        if self.list_path.is_file():
+            first = self._read_csv(nrows=20).get(self.path_column, pd.Series(dtype=str))
+            if not len(first) or any((self.data_dir / path).exists() for path in first):
+                return
+        raise UserError(f"missing {self.requirements}; {self.sample_command}")
+
+    def _read_csv(self, nrows: int | None = None) -> pd.DataFrame:
+        try:
+            return pd.read_csv(self.list_path, dtype=str, keep_default_na=False, encoding_errors=BYTES, nrows=nrows)
+        except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+            raise UserError(f"{self.list_path} is not a csv of UTF-8 text: {error}") from error
 
     def check(self) -> CheckReport:
         """Read the list and decode every picture, in parallel; report counts, ranges, and what is wrong."""
@@ -259,9 +270,10 @@ class Images:
             seed: Of targets and pictures.
 
         Raises:
-            UserError: If the csv exists: nothing is overwritten.
+            UserError: If the csv or the folder exists: nothing is overwritten, nor mixed with what is there.
         """
-        path = refuse_existing(folder / self.list_path.name)
+        path = folder / self.list_path.name
+        refuse_existing(path, folder / "pictures")
         targets = made_up_labels(n, seed)
         names = [f"pictures/{MADE_UP}_{i:05d}.jpg" for i in range(n)]
         write_pictures([folder / name for name in names], targets, seed)
@@ -276,11 +288,11 @@ def write_list(path: Path, rows: pd.DataFrame) -> None:
     write_bytes(path, rows.to_csv(index=False).encode("utf-8", BYTES))
 
 
-def refuse_existing(path: Path) -> Path:
-    """Return the path of a file to be written; UserError if it is there."""
-    if path.exists():
-        raise UserError(f"{path} exists and is left as it is: take another folder (--data DIR), or move it away")
-    return path
+def refuse_existing(*paths: Path) -> None:
+    """Raise UserError if one of these files, to be written, is there, or one of these folders with something in it."""
+    for path in paths:
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise UserError(f"{path} exists and is left as it is: take another folder (--data DIR), or move it away")
 
 
 def made_up_labels(n: int, seed: int, highest: int = 100) -> IntArray:

@@ -19,6 +19,7 @@ from dir_bench.datasets.decoding import Decoder, depth_decoder, rgb_decoder, ver
 from dir_bench.datasets.depth_split import Codes, DepthSplit, centre, chunks, metres
 from dir_bench.datasets.depth_transform import CROP, Augmentation
 from dir_bench.datasets.fetch import AUTHORS, Remote
+from dir_bench.datasets.images import refuse_existing
 from dir_bench.datasets.pixels import Store, open_store
 from dir_bench.datasets.splits import balanced_mask, draw_subset, hold_out_scenes, scene_of
 from dir_bench.errors import UserError, nearest
@@ -85,7 +86,7 @@ class NYUD2:
         rotation_order: Of the spline that pictures are rotated with: 2 as published, 1 (bilinear) for less work.
         augmentation: Strengths by name, see `depth_transform.Augmentation`; what is not named is as published.
         cache: Where decoded pixels are kept: "disk", "ram" or "none".
-        cache_dir: Folder of the disk cache; None: `data_dir`/.cache.
+        cache_dir: Folder of the disk cache, which datasets may share; None: .cache beside `data_dir`.
         cache_limit_gb: What all caches in that folder may take; the longest unused go first. None: no limit.
         decode_threads: Threads that decode; None: one a core.
     """
@@ -120,7 +121,7 @@ class NYUD2:
         self.val_share, self.val_seed, self.val_pixels_per_bin = val_share, val_seed, val_pixels_per_bin
         self.rotation_order, self.augmentation = rotation_order, Augmentation(**(augmentation or {}))
         self.cache, self.cache_limit_gb = cache, cache_limit_gb
-        self.cache_dir = self.data_dir / ".cache" if cache_dir is None else Path(cache_dir)
+        self.cache_dir = self.data_dir.parent / ".cache" if cache_dir is None else Path(cache_dir)
         self.threads = decode_threads or os.cpu_count() or 1
 
     @property
@@ -256,6 +257,9 @@ class NYUD2:
 
     def _require_files(self) -> None:
         missing = [name for name in (*LISTS.values(), MASK) if not (self.data_dir / name).is_file()]
+        if not missing:
+            first = self._read_list(LISTS["train"])[:20]
+            missing = [] if any((self.data_dir / image).is_file() for image, _ in first) else ["nyu2_train/"]
         if missing:
             raise UserError(
                 f"missing {', '.join(missing)} of {self.requirements}; `dir-bench data split nyud2` rebuilds lists and "
@@ -345,13 +349,9 @@ class NYUD2:
             seed: Of the rooms.
 
         Raises:
-            UserError: If a list exists: nothing is overwritten.
+            UserError: If a list or a folder of images exists: nothing is overwritten, nor mixed with what is there.
         """
-        existing = [name for name in (*LISTS.values(), MASK) if (folder / name).exists()]
-        if existing:
-            raise UserError(
-                f"{folder / existing[0]} exists and is left as it is: sample into another folder (--data DIR)"
-            )
+        refuse_existing(*(folder / name for name in (*LISTS.values(), MASK, "nyu2_train", "nyu2_test")))
         depth_sample.write_rooms(folder, n, max(n // 3, 2), seed)
         NYUD2(str(folder), cache="none").write_split(seed)
         return folder

@@ -122,8 +122,7 @@ def write_sample(
         raise UserError(f"{n} recordings are too few for three splits: ask for {FEWEST} or more (--size)")
     tables = {visit: folder / "datasets" / f"{visit}-dataset-{VERSION}.csv" for visit in visits}
     harmonized = folder / "datasets" / f"shhs-harmonized-dataset-{VERSION}.csv"
-    for path in (*tables.values(), harmonized, *(recordings_folder(folder, visit) for visit in visits)):
-        refuse_existing(path)
+    refuse_existing(*tables.values(), harmonized, *(recordings_folder(folder, visit) for visit in visits))
     rng = np.random.default_rng([seed, 0])
     people = _made_up_people(n + 1, rng)
     for visit in visits:

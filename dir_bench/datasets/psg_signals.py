@@ -194,7 +194,7 @@ def read_recording(
         if role not in ROLES:
             raise UserError(f"no channel role {role!r}{nearest(role, ROLES)}: there are {', '.join(ROLES)}")
     edf, notes = _open(path)
-    duration = Fraction(edf.data_record_duration).limit_denominator(1_000_000)
+    duration = _simple(edf.data_record_duration)
     seconds = int(edf.num_data_records * duration)
     if seconds < max(min_seconds, 1):
         raise ExcludedRecording(f"{path} lasts {seconds} s, and {min_seconds} s are the least", "too short")
@@ -248,6 +248,16 @@ def _open(path: Path) -> tuple[edfio.Edf, list[str]]:
     if edf.reserved.startswith("EDF+D"):
         notes.append("the recording has gaps, which are closed up")
     return edf, notes
+
+
+def _simple(duration: float) -> Fraction:
+    """Return a fraction near a duration that is as simple as drifting by less than half a second a night allows.
+
+    The cost of polyphase resampling grows with numerator and denominator.
+    """
+    exact = Fraction(duration)
+    candidates = (exact.limit_denominator(10**digits) for digits in range(7))
+    return next((near for near in candidates if abs(near - exact) <= exact / 100_000), exact)
 
 
 def _plain(label: str) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -75,7 +77,7 @@ def lookup(recording: Path, folder: Path) -> Prepared | None:
     path = folder / f"{recording.stem}.npy"
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if about.pop("recording_bytes") != recording.stat().st_size:
+        if about.pop("recording") != _version(recording):
             return None
         if not about["reason"] and path.stat().st_size != about.pop("bytes"):
             return None
@@ -90,8 +92,19 @@ def prepare(recordings: Sequence[Path], folder: Path, settings: Settings, proces
 
     A recording that cannot be used is noted with its reason, which is no failure. What fails otherwise (a full disk, a
     fault of ours) is tried again by the next call, as is all that a killed call did not come to.
+
+    Raises:
+        UserError: If another process prepares this folder, or one of ours was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "prepare.lock", timeout=0):
+            return _prepare(recordings, folder, settings, processes)
+    except Timeout:
+        raise UserError(f"another process is preparing {folder}: wait until it has ended") from None
+
+
+def _prepare(recordings: Sequence[Path], folder: Path, settings: Settings, processes: int) -> list[str]:
     remove_leftovers(folder)
     missing = [path for path in recordings if lookup(path, folder) is None]
     failures: list[str] = []
@@ -111,6 +124,11 @@ def prepare(recordings: Sequence[Path], folder: Path, settings: Settings, proces
                 for future in as_completed(futures):
                     failures += future.result()
                     bar.advance(task)
+            except BrokenProcessPool:
+                raise UserError(
+                    "a process that prepared recordings was killed, probably for want of memory: set "
+                    "dataset.source.processes lower; the same command goes on from here"
+                ) from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -132,9 +150,15 @@ def _attempt(recording: Path, folder: Path, settings: Settings) -> list[str]:
     return []
 
 
+def _version(recording: Path) -> list[int]:
+    """Return size and time of change: a header that was mended in place has the same size."""
+    status = recording.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
 def _make(recording: Path, folder: Path, settings: Settings) -> None:
     path = folder / f"{recording.stem}.npy"
-    about: dict[str, Any] = {"recording_bytes": recording.stat().st_size}
+    about: dict[str, Any] = {"recording": _version(recording)}
     try:
         night = read_recording(recording, settings.channels, settings.required, min_seconds=settings.min_seconds)
     except ExcludedRecording as error:

@@ -75,7 +75,7 @@ class SHHS:
         visit: "shhs2", of which there are 2,651 recordings as in the paper, or "shhs1".
         score: Column of the score in the visit's table; None: SF-36 General Health.
         channels: Role (eeg, ecg, airflow, abdomen, thorax) to accepted labels, best first; a role that is not named
-            has those of both visits (`psg_signals.CHANNELS`).
+            or None has those of both visits (`psg_signals.CHANNELS`).
         required: Roles without which a recording is left out.
         min_seconds: Length below which a recording is left out.
         features: Settings of the features by name, see `psg_signals.FeatureSettings`; None: as there.
@@ -92,7 +92,7 @@ class SHHS:
         data_dir: str,
         visit: str = "shhs2",
         score: str | None = None,
-        channels: Mapping[str, Sequence[str]] | None = None,
+        channels: Mapping[str, Sequence[str] | None] | None = None,
         required: Sequence[str] = REQUIRED,
         min_seconds: int = MIN_SECONDS,
         features: Mapping[str, Any] | None = None,
@@ -111,8 +111,9 @@ class SHHS:
         if crop_seconds is not None and crop_seconds < 1:
             raise UserError(f"dataset.source.crop_seconds={crop_seconds} must be at least 1, or null")
         self.data_dir, self.visit, self.score = Path(data_dir), visit, score
+        named = {role: labels for role, labels in (channels or {}).items() if labels is not None}
         self.settings = psg_store.Settings(
-            FeatureSettings(**(features or {})), {**CHANNELS, **(channels or {})}, tuple(required), min_seconds
+            FeatureSettings(**(features or {})), {**CHANNELS, **named}, tuple(required), min_seconds
         )
         self.crop_seconds, self.n_val, self.n_test, self.split_seed = crop_seconds, n_val, n_test, split_seed
         prepared = self.data_dir / "prepared" if prepared_dir is None else Path(prepared_dir)

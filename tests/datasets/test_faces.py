@@ -77,6 +77,17 @@ def test_splits_are_rebuilt_from_raw_files_and_a_list_that_is_there_counts(
     assert dataset.write_split(seed=1).read_bytes() != before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stand_in_is_not_mixed_with_raw_files_that_are_there(kind: type[Faces], tmp_path: Path) -> None:
+    raw = tmp_path / {"agedb": "AgeDB/1_Somebody_30_f.jpg", "imdb_wiki": "wiki_crop/wiki.mat"}[kind.name]
+    raw.parent.mkdir()
+    raw.write_bytes(b"real")
+    with pytest.raises(UserError, match="exists and is left as it is"):
+        make(kind, tmp_path).sample(tmp_path, n=60)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [raw]
+    assert raw.read_bytes() == b"real"
+
+
 def test_a_list_that_is_neither_published_nor_made_up_is_told(made: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made["agedb"], tmp_path / "agedb", ignore=shutil.ignore_patterns(".cache")))
     listed = pd.read_csv(folder / "agedb.csv")

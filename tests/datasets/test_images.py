@@ -89,7 +89,7 @@ def test_every_cache_gives_the_same_pixels(folder: Path, cache: str) -> None:
     reference = images(folder, cache="none").load().train
     index = np.array([5, 0, 3])
     assert torch.equal(split.fetch(index, None)[0], reference.fetch(index, None)[0])
-    assert (folder / ".cache").exists() == (cache == "disk")
+    assert (folder.parent / ".cache").exists() == (cache == "disk")
 
 
 def test_without_a_split_column_splits_are_drawn_evenly(folder: Path) -> None:
@@ -102,6 +102,37 @@ def test_without_a_split_column_splits_are_drawn_evenly(folder: Path) -> None:
     np.testing.assert_array_equal(data.val.label_counts(bins), data.test.label_counts(bins))
     again = images(folder, split_cap=2).load()
     np.testing.assert_array_equal(data.train.targets, again.train.targets)
+
+
+def test_a_picture_that_is_listed_twice_goes_to_one_split(folder: Path) -> None:
+    listed = rows(folder).drop(columns="split")
+    write_list(folder / "images.csv", pd.concat([listed, listed.assign(target=listed["target"][::-1].to_numpy())]))
+    drawn = images(folder, split_cap=2).read_list()
+    assert (drawn["split"] != "train").any()
+    assert (drawn.groupby("path")["split"].nunique() == 1).all()
+
+
+def test_a_picture_in_two_splits_is_refused(folder: Path) -> None:
+    listed = rows(folder)
+    train, test = (int((listed["split"] == name).to_numpy().argmax()) for name in ("train", "test"))
+    listed.loc[test, "path"] = listed.loc[train, "path"]
+    write_list(folder / "images.csv", listed)
+    with pytest.raises(UserError, match=rf"line {min(train, test) + 2}: path .* is listed in two splits"):
+        images(folder).load()
+
+
+def test_a_list_without_its_pictures_says_what_is_missing(folder: Path) -> None:
+    shutil.rmtree(folder / "pictures")
+    for attempt in (images(folder).load, images(folder).fingerprint):
+        with pytest.raises(UserError, match=r"missing your own pictures: .*`dir-bench data sample images`"):
+            attempt()
+
+
+def test_a_stand_in_is_not_mixed_with_pictures_that_are_there(folder: Path) -> None:
+    (folder / "images.csv").unlink()
+    with pytest.raises(UserError, match="pictures exists and is left as it is"):
+        images(folder).sample(folder, n=48)
+    assert not (folder / "images.csv").exists()
 
 
 def change(folder: Path, column: str, value: str) -> None:

@@ -1,6 +1,7 @@
 """SHHS-DIR from raw recordings to splits: prepared once, resumable, one subject's failure harms no other."""
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from dir_bench import config, experiment
 from dir_bench.datasets import psg_sample, psg_store
@@ -167,6 +169,41 @@ def test_a_replaced_recording_and_other_settings_are_prepared_anew(folder: Path)
     one.write_bytes(other.read_bytes())
     with pytest.raises(UserError, match="1 of"):
         dataset.load()
+
+
+def test_a_recording_mended_in_place_is_prepared_anew(folder: Path) -> None:
+    dataset = make(folder)
+    dataset.prepare()
+    path = recordings(folder)[0]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1000] + content[-1000:][::-1])  # as long as before
+    with pytest.raises(UserError, match="1 of"):
+        dataset.load()
+
+
+def test_a_folder_is_prepared_by_one_process_at_a_time(folder: Path) -> None:
+    dataset = make(folder)
+    dataset.prepared.mkdir(parents=True)
+    with FileLock(dataset.prepared / "prepare.lock"), pytest.raises(UserError, match="another process is preparing"):
+        dataset.prepare()
+
+
+def test_a_killed_process_is_one_sentence_and_preparing_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(psg_store, "_attempt", _die)
+        with pytest.raises(UserError, match=r"was killed.*dataset\.source\.processes lower"):
+            make(folder, processes=2).prepare()
+    assert make(folder).prepare()[1] == ()
+
+
+def _die(*_: object) -> list[str]:
+    os._exit(9)
+
+
+def test_a_moved_folder_takes_its_features_along(prepared: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(prepared, tmp_path / "elsewhere" / "shhs", copy_function=shutil.copy2))
+    settings = config.compose(["dataset=shhs", f"paths.data={moved.parent}", "dataset.source.min_seconds=60"])
+    assert len(config.build(settings.dataset.source).load().train) == len(make(prepared).load().train)
 
 
 def test_damaged_features_are_found(folder: Path) -> None:
