@@ -25,14 +25,17 @@ from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
+from dir_bench.methods.heads import Classification, Head, Regression, class_values
+from dir_bench.methods.mixup import Mix, Mixing, unmixed
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug
 from dir_bench.results.store import RunFolder, run_environment
-from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages
+from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages, unset
+from dir_bench.schema import Head as HeadConfig
 from dir_bench.task import Task, target_bins
 from dir_bench.training import checkpoint
 from dir_bench.training.network import Network, synchronise_batch_norm
 from dir_bench.training.recorder import Recorder
-from dir_bench.training.streams import stream_seed
+from dir_bench.training.streams import stream, stream_seed
 from dir_bench.training.trainer import Trainer, freeze
 
 log = logging.getLogger("dir_bench")
@@ -65,7 +68,8 @@ def identities(config: Config) -> tuple[str, str]:
     if weights is not None:  # it is their content that counts, wherever they lie
         path = Path(str(weights))
         plain["backbone"] |= {"weights": file_hash(path) if path.is_file() else str(path)}
-    return identity(plain, NUMBERLESS), identity(plain, (*NUMBERLESS, "seed"))
+    ignored = (*NUMBERLESS, *unset(plain))
+    return identity(plain, ignored), identity(plain, (*ignored, "seed"))
 
 
 def toggles(config: Config) -> Toggles:
@@ -80,6 +84,9 @@ def toggles(config: Config) -> Toggles:
         fds_kernel_size=config.fds.kernel_size,
         fds_sigma=config.fds.sigma,
         loss=config.loss.name,
+        head=config.head.name,
+        decode=config.head.decode,
+        mixup=config.mixup.name,
         stages=config.stages.name,
         semantics=_semantics_name(config),
         default_loss=recipe.loss,
@@ -129,7 +136,7 @@ def run(config: Config, command: tuple[str, ...] = ()) -> Outcome:
 
 
 def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
-    """Return the run that RRT takes its backbone from, training it first if there is none."""
+    """Return the run that RRT or cRT takes its backbone from, training it first if there is none."""
     if config.stages.name == "none":
         return None
     if config.stages.from_run is not None:
@@ -145,7 +152,7 @@ def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
 
 
 def stage_one_config(config: Config) -> Config:
-    """Return the config of RRT's first stage: the same run without weights (FDS, which forms features, stays)."""
+    """Return the config of the first of two stages: the same run without weights (FDS, which forms features, stays)."""
     return replace(config, stages=Stages(), reweight=Reweight(), lds=Kernel())
 
 
@@ -270,8 +277,8 @@ def build_network(config: Config, data: Data) -> Network:
         torch.manual_seed(stream_seed(config.seed, "init", 1))
         feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]
         # A backbone with dense features brings the last layer of its design.
-        make: Callable[[], nn.Module] = getattr(backbone, "make_regressor", partial(nn.Linear, feature_dim, 1))
-        regressor = make()
+        make: Callable[[int], nn.Module] = getattr(backbone, "make_regressor", partial(nn.Linear, feature_dim))
+        regressor = make(build_head(config).outputs)
     network = Network(backbone, regressor, build_fds(config, feature_dim))
     if config.trainer.channels_last:
         network.to(memory_format=torch.channels_last)
@@ -315,13 +322,32 @@ def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.T
     return partial(function, **{key: value for key, value in asdict(settings).items() if key in taken})
 
 
+def build_head(config: Config, device: torch.device | str = "cpu") -> Head:
+    """Return what the last layer's outputs mean, with its tensors on a device."""
+    settings, dataset = config.head, config.dataset
+    if settings.name == "regression":
+        return Regression(build_loss(config), dataset.target_scale)
+    bins = target_bins(dataset)
+    values = torch.from_numpy(class_values(bins, settings.value)).to(device)
+    return Classification(bins, values, expected=settings.decode == "expected")
+
+
+def build_mix(config: Config, backbone: nn.Module, rank: int) -> Mix:
+    """Return what mixes training batches; UserError if the backbone lacks a layer that is asked for."""
+    settings = config.mixup
+    if settings.name == "none":
+        return unmixed
+    layers = tuple(settings.layers) if settings.name == "manifold" else (0,)
+    return Mixing(backbone, settings.alpha, layers, partial(stream, config.seed), rank)
+
+
 def build_trainer(
     fabric: Fabric, config: Config, folder: RunFolder, data: Data, task: Task, network: Network
 ) -> Trainer:
     settings, stages = config.trainer, config.stages
     optimizer_node = dict(config.optimizer)
     schedule = config.schedule.source
-    if stages.name == "rrt":
+    if stages.name != "none":
         # Stage two has a length of its own, within the run's, and a constant learning rate.
         freeze(network.backbone)
         for module in refitted(network.backbone).values():
@@ -347,10 +373,9 @@ def build_trainer(
         optimizer=optimizer,
         scheduler=scheduler,
         schedule_interval=config.schedule.interval,
-        loss=build_loss(config),
+        head=build_head(config, fabric.device),
         bin_weights=weights,
         bins=task.bins,
-        target_scale=config.dataset.target_scale,
         train=data.train,
         val=data.val,
         evaluate=partial(task.errors, data.val.judged),
@@ -359,11 +384,12 @@ def build_trainer(
         checkpoints=folder.checkpoints,
         fds_statistics=config.fds.statistics,
         fds_split=data.fds,
+        mix=build_mix(config, network.backbone, fabric.global_rank),
     )
 
 
 def refitted(backbone: nn.Module) -> dict[str, nn.Module]:
-    """Return the parts of a backbone that RRT trains anew with the regressor, by name: those it lists in `refit`."""
+    """Return what a second stage trains anew beside the last layer, by name: what the backbone lists as `refit`."""
     return {name: backbone.get_submodule(name) for name in getattr(backbone, "refit", ())}
 
 
@@ -424,7 +450,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
         UserError: If the file is no such checkpoint, or is one of another network.
     """
     backbone = {key: value for key, value in config.backbone.items() if key != "weights"}
-    config = replace(config, backbone=backbone, fds=FDSConfig(), stages=Stages())
+    config = replace(config, backbone=backbone, fds=FDSConfig(), stages=Stages(), head=HeadConfig())
     configs.check_targets(config)
     state = checkpoint.load_official(path)
     data: Data = configs.build(config.dataset.source).load()

@@ -1,6 +1,7 @@
 """The typed schema of a run's whole config, and the rules across its fields; plain dataclasses, nothing of Hydra."""
 
-from dataclasses import dataclass, field, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 from dir_bench.errors import UserError, nearest
@@ -10,13 +11,17 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.bins.precision": ("float32", "float64"),
     "dataset.monitor": ("mae", "mse", "rmse", "gm"),
     "dataset.extra_errors": ("none", "depth"),
-    "reweight.name": ("none", "inv", "sqrt_inv"),
+    "reweight.name": ("none", "inv", "sqrt_inv", "class_balanced"),
     "lds.name": ("none", "gaussian", "triang", "laplace"),
     "fds.name": ("none", "gaussian", "triang", "laplace"),
     "fds.statistics": ("pass", "stream"),
     "loss.name": ("l1", "mse", "huber", "focal_l1", "focal_mse"),
     "loss.activate": ("sigmoid", "tanh"),
-    "stages.name": ("none", "rrt"),
+    "head.name": ("regression", "classification"),
+    "head.decode": ("argmax", "expected"),
+    "head.value": ("center", "edge"),
+    "mixup.name": ("none", "input", "manifold"),
+    "stages.name": ("none", "rrt", "crt"),
     "schedule.interval": ("epoch", "step"),
     "trainer.eval_unit": ("epoch", "step"),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
@@ -58,6 +63,9 @@ NUMBERLESS = (
     "trainer.eval_batch_size",
 )
 """Keys that cannot change a run's numbers, left out of its identity."""
+
+ADDED = ("head", "mixup", "reweight.beta")
+"""Keys that came after the first runs: left out of an identity while they are as they are by default."""
 
 
 @dataclass
@@ -118,6 +126,7 @@ class Recipe:
     focal_loss: str = "focal_l1"
     focal_beta: float = 0.2
     huber_beta: float = 1.0
+    class_value: str = "center"
     rrt_epochs: int | None = None
     rrt_max_steps: int | None = None
     rrt_lr: float = 1e-4
@@ -143,6 +152,7 @@ class DatasetConfig:
 @dataclass
 class Reweight:
     name: str = "none"
+    beta: float = 0.9999  # of class_balanced alone; 1 is its limit, the inverse of the count
 
 
 @dataclass
@@ -166,6 +176,24 @@ class Loss:
     beta: float = 1.0
     gamma: float = 1.0
     activate: str = "sigmoid"
+
+
+@dataclass
+class Head:
+    """What the last layer gives: the target itself, or a score for each bin, and which label a bin stands for."""
+
+    name: str = "regression"
+    decode: str = "argmax"
+    value: str = "center"
+
+
+@dataclass
+class Mixup:
+    """`layers` of manifold mixup: 0 is the input, 1, 2, … are what the backbone lists as `mixable`."""
+
+    name: str = "none"
+    alpha: float = 0.2
+    layers: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
 
 
 @dataclass
@@ -218,6 +246,8 @@ class Config:
     lds: Kernel = field(default_factory=Kernel)
     fds: FDSConfig = field(default_factory=FDSConfig)
     loss: Loss = field(default_factory=Loss)
+    head: Head = field(default_factory=Head)
+    mixup: Mixup = field(default_factory=Mixup)
     stages: Stages = field(default_factory=Stages)
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: Schedule = field(default_factory=Schedule)
@@ -247,8 +277,17 @@ def check(config: Config) -> None:
     if fds != "none" and config.fds.kernel_size // 2 >= rows:
         raise UserError(f"fds.kernel_size={config.fds.kernel_size} is too wide for the {rows} bins that FDS smooths")
     _check_bins(config)
-    if config.stages.name == "rrt" and reweight == "none":
-        raise UserError("stages=rrt re-trains the regressor with inverse weights: add reweight=inv (method=rrt does)")
+    if config.stages.name != "none" and reweight == "none":
+        re_trained, weights = {
+            "rrt": ("regressor with inverse", "inv"),
+            "crt": ("classifier with class-balanced", "class_balanced"),
+        }[config.stages.name]
+        raise UserError(
+            f"stages={config.stages.name} re-trains the {re_trained} weights: add reweight={weights} "
+            f"(method={config.stages.name} does)"
+        )
+    _check_head(config)
+    _check_mixup(config)
     if config.trainer.epochs is None and config.trainer.max_steps is None:
         raise UserError("the run would never end: set trainer.epochs or trainer.max_steps")
 
@@ -269,6 +308,40 @@ def _check_bins(config: Config) -> None:
         beyond = [b for b in getattr(dataset.regions, name) or [] if not 0 <= b < count]
         if beyond:
             raise UserError(f"dataset.regions.{name} names bin {beyond[0]}, and there are bins 0 to {count - 1} only")
+
+
+def _check_head(config: Config) -> None:
+    classes, stages, loss = config.head.name == "classification", config.stages.name, config.loss.name
+    if stages == ("rrt" if classes else "crt"):
+        raise UserError(
+            f"stages={stages} re-trains a {'regressor' if classes else 'classifier'}, and head={config.head.name} "
+            f"has none: choose stages={'crt' if classes else 'rrt'} or the other head"
+        )
+    if classes and loss != config.dataset.recipe.loss:
+        raise UserError(
+            f"loss={loss} measures how far a number is off, and head=classification learns by cross-entropy: "
+            "drop one of them"
+        )
+    if classes and config.mixup.name != "none":
+        raise UserError(
+            f"mixup={config.mixup.name} mixes targets as numbers, and the mean of two labels lies in a class of "
+            "neither: drop it or head=classification"
+        )
+
+
+def _check_mixup(config: Config) -> None:
+    mixup = config.mixup
+    if not mixup.alpha > 0:
+        raise UserError(f"mixup.alpha={mixup.alpha} must be above 0 (mixup=none: no mixing)")
+    if not mixup.layers or min(mixup.layers) < 0 or len(set(mixup.layers)) < len(mixup.layers):
+        raise UserError(f"mixup.layers={mixup.layers} must name at least one layer, from 0, and none twice")
+    if mixup.name != "none" and config.fds.name != "none" and config.fds.statistics == "stream":
+        raise UserError(
+            "fds.statistics=stream would gather the statistics of mixed features under mixed targets: take "
+            "fds.statistics=pass, which passes over the samples as they are, or mixup=none"
+        )
+    if mixup.name == "manifold" and config.trainer.compile:
+        raise UserError("mixup=manifold reaches into the backbone at each step: set trainer.compile=false")
 
 
 def _check_clip(key: str, clip: Any) -> None:
@@ -302,6 +375,8 @@ def _check_numbers(config: Config) -> None:
             )
         if not kernel.sigma > 0:
             raise UserError(f"{key}.sigma={kernel.sigma} must be above 0 (it is measured in bins)")
+    if not 0 <= config.reweight.beta <= 1:
+        raise UserError(f"reweight.beta={config.reweight.beta} must lie in [0, 1]")
     if config.fds.momentum is not None and not 0 <= config.fds.momentum <= 1:
         raise UserError(f"fds.momentum={config.fds.momentum} must lie in [0, 1], or be null for a running average")
     if config.fds.start_smooth < 0 or config.fds.start_update < 0:
@@ -336,11 +411,29 @@ def without_unused(config: Config) -> Config:
         config.lds = Kernel()
     if config.fds.name == "none":
         config.fds = FDSConfig()
+    if config.reweight.name != "class_balanced":
+        config.reweight = Reweight(config.reweight.name)
+    if config.head.name == "regression":
+        config.head = Head()
+    if config.mixup.name != "manifold":
+        config.mixup = Mixup() if config.mixup.name == "none" else replace(config.mixup, layers=Mixup().layers)
     if config.stages.name == "none":
         config.stages = Stages()
     if config.loss.name in ("l1", "mse"):  # they have no settings
         config.loss = Loss(config.loss.name)
     return config
+
+
+def unset(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return those of `ADDED` that a config, as nested plain values, lacks or has as they are by default."""
+    defaults = asdict(Config())
+    return tuple(key for key in ADDED if _plain(config, key) in (None, _plain(defaults, key)))
+
+
+def _plain(node: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
 
 
 def _get(node: Any, dotted: str) -> Any:

@@ -79,4 +79,4 @@ def _weights(config: Config, bins: TargetBins, counts: npt.NDArray[np.int64]) ->
             "tails": semantics.kernel_tails,
         }
     choices: dict[str, Any] = {"reweight": config.reweight.name, "clip": semantics.inv_clip, "lds": lds}
-    return bin_weights(counts, first=bins.first, **choices)
+    return bin_weights(counts, first=bins.first, beta=config.reweight.beta, **choices)

@@ -58,7 +58,7 @@ def steps_on_ready_tensors(trainer: Trainer) -> Callable[[], None]:
         trainer.network.train()
         for _ in range(len(trainer.loader)):
             prediction, _ = trainer.network(inputs)
-            trainer.fabric.backward((prediction.float() - goal / trainer.target_scale).abs().mean())
+            trainer.fabric.backward((prediction.float() - goal / trainer.head.target_scale).abs().mean())
             trainer.optimizer.step()
             trainer.optimizer.zero_grad(set_to_none=True)
 

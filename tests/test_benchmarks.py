@@ -30,6 +30,14 @@ RUNS = {
 }
 
 
+CLASSIFIERS = {
+    "gauge": (None, ["dataset.source.n_train=300", "dataset.source.n_test_per_bin=1", "trainer.epochs=2"]),
+    "agedb": ("120", SMALL),
+    "sts_b": ("200", ["backbone=bilstm_small", "trainer.max_steps=8", "trainer.eval_every=4"]),
+    "nyud2": ("4", ["backbone=depth_resnet18", "trainer.epochs=1", "trainer.batch_size=2"]),
+}
+
+
 def commands(folder: Path, *arguments: list[str]) -> str:
     """Run commands one after the other in a process of their own, and return what they print."""
     done = subprocess.run(
@@ -61,6 +69,46 @@ def test_from_stand_in_to_table(name: str, tmp_path: Path) -> None:
     assert len(stored["index"]) == len(stored["target"]) == len(stored["prediction"]) == metrics["test"]["all"]["count"]
     assert_errors_follow(name, tmp_path, metrics["test"], stored["target"], stored["prediction"])
     assert "equal to the recorded metrics.json" in commands(tmp_path, ["evaluate", str(run)])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_of_two_stages_predict_labels(name: str, tmp_path: Path) -> None:
+    size, overrides = CLASSIFIERS[name]
+    sample = [] if size is None else [["data", "sample", name, "--size", size]]
+    train = ["train", f"dataset={name}", *overrides, "trainer.threads=2"]
+    stage = "stages.max_steps=4" if name == "sts_b" else "stages.epochs=1"
+    printed = commands(
+        tmp_path, *sample, [*train, "method=crt", stage], [*train, "method=cb"], ["table", "--format", "csv"]
+    )
+    assert all(method in printed for method in ("CLS-VANILLA", "CB", "CRT"))
+    values = {"agedb": np.arange(121), "sts_b": np.arange(50) / 10, "nyud2": np.arange(7, 100) / 10 + 0.05}
+    runs = [path.parent for path in tmp_path.glob("outputs/*/*/*/DONE")]
+    assert sorted(run.parent.name for run in runs) == ["cb", "cls_vanilla", "crt"]
+    for run in runs:
+        stored = np.load(run / "predictions.npz")
+        test = json.loads((run / "metrics.json").read_text())["test"]["all"]
+        error = stored["prediction"] - stored["target"].astype(np.float64)
+        assert test["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-12)
+        near = np.abs(stored["prediction"][:, None] - values.get(name, np.arange(100) + 0.5)).min(axis=1)
+        assert near.max() < (1e-6 if name != "nyud2" else 0.06)  # maps of depth are resized between pixels
+    (crt,) = (str(run) for run in runs if run.parent.name == "crt")
+    assert "equal to the recorded metrics.json" in commands(tmp_path, ["evaluate", crt])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_mixup_of_pictures_and_of_features(tmp_path: Path) -> None:
+    train = ["train", "dataset.source.n_train=300", "dataset.source.n_test_per_bin=1", "trainer.epochs=2"]
+    printed = commands(
+        tmp_path, ["data", "sample", "agedb", "--size", "120"],
+        [*train, "method=mixup"], [*train, "method=m_mixup", "fds=gaussian"],
+        [*train, "backbone=linear", "mixup=input"],
+        ["train", "dataset=agedb", *SMALL, "method=m_mixup"], ["table", "--format", "csv"],
+    )  # fmt: skip
+    assert all(method in printed for method in ("MIXUP", "M-MIXUP + FDS", "M-MIXUP"))
+    assert len(list(tmp_path.glob("outputs/*/*/*/DONE"))) == 4
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from dir_bench import config, schema
 from dir_bench.errors import UserError
 
 GROUPS = [
-    "backbone", "dataset", "fds", "lds", "loss", "method", "optimizer", "preset",
+    "backbone", "dataset", "fds", "head", "lds", "loss", "method", "mixup", "optimizer", "preset",
     "reweight", "schedule", "semantics", "stages", "trainer",
 ]  # fmt: skip
 DATASETS = config.options("dataset")
@@ -24,6 +24,7 @@ def test_the_groups_are_those_listed_here():
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_composes_and_binds(group, name):
     needs = {"lds": ["reweight=inv"], "stages": ["reweight=inv"]}.get(group, [])
+    needs += ["head=classification"] if name == "crt" and group == "stages" else []
     composed = config.compose([*needs, f"{group}={name}"])
     config.check_targets(composed)
 
@@ -55,6 +56,23 @@ def test_a_method_wins_over_the_recipe_of_its_dataset():
     assert (focal.name, focal.beta) == ("focal_mse", 20)
 
 
+def test_a_class_stands_for_a_year_a_score_or_the_middle_of_its_bin():
+    values = {name: config.compose([f"dataset={name}", "method=cls_vanilla"]).head.value for name in DATASETS}
+    assert {name for name, value in values.items() if value == "edge"} == {"agedb", "imdb_wiki", "sts_b"}
+    assert set(values.values()) == {"edge", "center"}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_parts_that_came_later_are_left_out_of_an_identity_while_they_are_off(dataset):
+    plain = config.to_dict(config.compose([f"dataset={dataset}", "method=inv"]))
+    assert schema.unset(plain) == schema.ADDED
+    before = {key: value for key, value in plain.items() if key not in ("head", "mixup")}
+    before["reweight"] = {"name": "inv"}
+    assert schema.unset(before) == schema.ADDED
+    assert schema.unset(config.to_dict(config.compose(["method=m_mixup"]))) == ("head", "reweight.beta")
+    assert schema.unset(config.to_dict(config.compose(["method=crt"]))) == ("mixup",)
+
+
 def test_one_quirk_can_be_set_alone():
     paper = config.compose(["dataset=sts_b", "semantics=paper", "semantics.fds_lag=alias"]).semantics
     assert (paper.fds_lag, paper.fds_empty, paper.zero_error) == ("alias", "exclude", 0.0)
@@ -80,6 +98,21 @@ def test_one_quirk_can_be_set_alone():
         (["fds=gaussian", "fds.statistics=streem"], ["'stream'"]),
         (["semantics.fds_lag=aliass"], ["'alias'"]),
         (["stages=rrt"], ["reweight=inv"]),
+        (["stages=crt", "head=classification"], ["reweight=class_balanced"]),
+        (["stages=crt", "reweight=inv"], ["head=regression", "stages=rrt"]),
+        (["method=rrt", "head=classification"], ["stages=rrt", "stages=crt"]),
+        (["method=focal_r", "head=classification"], ["loss=focal_l1", "cross-entropy"]),
+        (["dataset=sts_b", "method=cb", "loss=l1"], ["loss=l1", "cross-entropy"]),
+        (["method=cb", "mixup=input"], ["mixup=input", "class"]),
+        (["mixup=manifold", "fds=gaussian", "fds.statistics=stream"], ["fds.statistics=pass", "mixed"]),
+        (["mixup=manifold", "trainer.compile=true"], ["trainer.compile=false"]),
+        (["mixup=input", "mixup.alpha=0"], ["mixup.alpha=0"]),
+        (["mixup=manifold", "mixup.layers=[]"], ["mixup.layers=[]"]),
+        (["mixup=manifold", "mixup.layers=[1,1]"], ["mixup.layers=[1, 1]", "twice"]),
+        (["mixup=manifolt"], ["'manifold'"]),
+        (["head=classification", "head.decode=argmaxx"], ["'argmax'"]),
+        (["head=classification", "head.value=middle"], ["head.value=middle", "center"]),
+        (["method=cb", "reweight.beta=1.5"], ["reweight.beta=1.5", "[0, 1]"]),
         (["trainer.epochs=null"], ["trainer.epochs", "trainer.max_steps"]),
         (["trainer.devices=0"], ["trainer.devices=0"]),
         (["seed=-1"], ["seed=-1"]),

@@ -1,7 +1,7 @@
 """Two sentences in, one pair embedding out: the BiLSTM encoder of STS-B-DIR."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,11 @@ class BiLSTMPair(nn.Module):
     Source:
         Yang et al. 2021, App. B.3; behaviour of sts-b-dir/models.py; its key names are those of `from_official`.
     """
+
+    mixable: ClassVar[tuple[str, ...]] = ("",)
+    """Layer 1 of manifold mixup: the pair embedding."""
+
+    unmixable_input: ClassVar[str] = "numbers of words"
 
     def __init__(
         self,

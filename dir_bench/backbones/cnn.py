@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from dir_bench.backbones.pixels import scaled
 from dir_bench.errors import UserError, nearest
 
 NORMS = ("batch", "none")
@@ -36,17 +36,17 @@ class SmallCNN(nn.Module):
         if norm not in NORMS:
             raise UserError(f"backbone.norm must be one of {', '.join(NORMS)}, not '{norm}'{nearest(norm, NORMS)}")
         layers: list[nn.Module] = []
+        self.mixable: list[str] = []
         for width in channels:
             layers.append(nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=norm == "none"))
             layers += [nn.BatchNorm2d(width)] if norm == "batch" else []
             layers.append(nn.ReLU())
+            self.mixable.append(f"layers.{len(layers) - 1}")
             in_channels, size = width, (size + 1) // 2
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(in_channels * size**2, feature_dim), nn.ReLU())
         self.feature_dim = feature_dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features, shape ``(b, feature_dim)``."""
-        if images.dtype == torch.uint8:
-            images = images.float() / 255 - 0.5
-        features: Tensor = self.layers(images)
+        features: Tensor = self.layers(scaled(images))
         return features

@@ -59,6 +59,9 @@ class DepthNet(nn.Module):
     refit: ClassVar[tuple[str, ...]] = ("refine",)
     """Parts that RRT trains anew with the regressor: the published code re-trains all of its R."""
 
+    mixable: ClassVar[tuple[str, ...]] = ("encoder.stem", "encoder.blocks.0", "refine")
+    """Layers 1, 2, 3 of manifold mixup: those through which all goes. From block 2 on, scales go side by side."""
+
     def __init__(
         self, encoder: str = "resnet50", weights: str | None = None, in_channels: int = 3, size: Any = None
     ) -> None:
@@ -88,9 +91,9 @@ class DepthNet(nn.Module):
         features: Tensor = self.refine(torch.cat([decoded, self.fusion(blocks, decoded.shape[-2:])], dim=1))
         return features
 
-    def make_regressor(self) -> nn.Module:
-        """Return a new last layer, from features to depth, shape ``(b, 1, 2⌈h/4⌉, 2⌈w/4⌉)``."""
-        return nn.Conv2d(self.feature_dim, 1, 5, padding=2)
+    def make_regressor(self, outputs: int = 1) -> nn.Module:
+        """Return a new last layer, from features to depth or scores, shape ``(b, outputs, 2⌈h/4⌉, 2⌈w/4⌉)``."""
+        return nn.Conv2d(self.feature_dim, outputs, 5, padding=2)
 
     @staticmethod
     def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -1,7 +1,8 @@
 """No network at all: the regressor on the inputs themselves, as a baseline."""
 
-import torch
 from torch import Tensor, nn
+
+from dir_bench.backbones.pixels import scaled
 
 
 class Linear(nn.Module):
@@ -25,6 +26,4 @@ class Linear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the inputs, shape ``(b, feature_dim)``; uint8 is scaled to [−0.5, 0.5]."""
-        if inputs.dtype == torch.uint8:
-            inputs = inputs.float() / 255 - 0.5
-        return inputs.flatten(1)
+        return scaled(inputs).flatten(1)

@@ -19,8 +19,10 @@ class MLP(nn.Module):
         super().__init__()
         widths = [in_features, *hidden]
         layers: list[nn.Module] = []
+        self.mixable: list[str] = []
         for fan_in, fan_out in pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)]
+            self.mixable.append(f"layers.{len(layers) - 1}")
         self.layers = nn.Sequential(*layers)
         self.feature_dim = widths[-1]
 

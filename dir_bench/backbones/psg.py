@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,11 @@ class PSGNet(nn.Module):
     Source:
         Yang et al. 2021, App. B.5; sizes that it does not give are ours.
     """
+
+    mixable: ClassVar[tuple[str, ...]] = ("mlp.0", "mlp.3", "mlp")
+    """Layers 1, 2, 3 of manifold mixup: the encoders' vectors, and the MLP's two hidden layers."""
+
+    unmixable_input: ClassVar[str] = "nights of different lengths"
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision import models
 
+from dir_bench.backbones.pixels import scaled
 from dir_bench.backbones.weights import load_weights
 from dir_bench.errors import UserError, nearest
 
@@ -45,15 +46,16 @@ class Vision(nn.Module):
                 f"choose a backbone that takes them, such as backbone=cnn"
             )
         self.network, classifier, self.feature_dim = without_classifier(name)
+        # For manifold mixup: the blocks of the ResNet family. Others number no layers but the input.
+        blocks = [layer for layer, _ in self.network.named_children() if layer.startswith("layer")]
+        self.mixable = tuple(f"network.{layer}" for layer in blocks)
         _check_size(self.network, name, size)
         if weights is not None:
             load_weights(self.network, weights, name, classifier)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features, shape ``(b, feature_dim)``; uint8 pictures are scaled to [−0.5, 0.5] as by `SmallCNN`."""
-        if images.dtype == torch.uint8:
-            images = images.float() / 255 - 0.5
-        features: Tensor = self.network(images)
+        features: Tensor = self.network(scaled(images))
         return features
 
     @staticmethod

@@ -44,6 +44,8 @@ class Toggles:
     fds_kernel_size: int = _KERNEL_SIZE
     fds_sigma: float = _SIGMA
     loss: str = "l1"
+    head: str = "regression"
+    decode: str = "argmax"
     stages: str = "none"
     resample: str = "none"
     mixup: str = "none"
@@ -74,6 +76,8 @@ def method_name(toggles: Toggles) -> str:
     _name_weights(toggles, part, settings)
     if not part:
         part.append("VANILLA")
+    if toggles.head == "classification":
+        _name_classes(toggles, part, settings)
     part += [label for label, kernel in (("LDS", toggles.lds), ("FDS", toggles.fds)) if kernel != "none"]
     if toggles.regularizer != "none":
         part.append(_upper(toggles.regularizer))
@@ -145,8 +149,8 @@ def _name_loss(toggles: Toggles, part: list[str], settings: list[str]) -> None:
 def _name_weights(toggles: Toggles, part: list[str], settings: list[str]) -> None:
     """Name the weighting, unless it is the one that the rest of the name implies in the paper."""
     smoothed = toggles.lds != "none"
-    if toggles.stages == "rrt":
-        implied = "inv"
+    if toggles.stages != "none":
+        implied = {"rrt": "inv", "crt": "class_balanced"}[toggles.stages]
     elif smoothed and toggles.loss.startswith("focal_"):
         implied = toggles.lds_reweight
     elif smoothed and not part:
@@ -157,8 +161,18 @@ def _name_weights(toggles: Toggles, part: list[str], settings: list[str]) -> Non
         return
     if toggles.reweight == "none":
         settings.append("REWEIGHT=NONE")
+    elif toggles.reweight == "class_balanced" and toggles.head == "classification":
+        part.append("CB")  # Table 20; as weights of a regression they are a row of no paper
     else:
         part.append(_REWEIGHTS.get(toggles.reweight, _upper(toggles.reweight)))
+
+
+def _name_classes(toggles: Toggles, part: list[str], settings: list[str]) -> None:
+    """Mark a classifier, unless the method exists for classifiers alone."""
+    if part[0] not in ("CB", "CRT"):
+        part[0] = f"CLS-{part[0]}"
+    if toggles.decode != "argmax":
+        settings.append(f"DECODE={toggles.decode.upper()}")
 
 
 def _kernel_settings(toggles: Toggles) -> list[str]:

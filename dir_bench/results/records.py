@@ -15,7 +15,7 @@ import yaml
 from dir_bench.errors import UserError
 from dir_bench.results.naming import flatten, slug, without
 from dir_bench.results.store import MARKERS, RunFolder
-from dir_bench.schema import NUMBERLESS
+from dir_bench.schema import NUMBERLESS, unset
 
 COLUMNS = (
     *("dataset", "title", "label", "method", "slug", "seed", "row_id", "identity", "path", "state"),
@@ -216,7 +216,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         config = yaml.load(RunFolder(folder).config_path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, yaml.YAMLError):
         return {}
-    return dict(flatten(without(config, ("seed", *NUMBERLESS)))) if isinstance(config, dict) else {}
+    return dict(flatten(without(config, ("seed", *NUMBERLESS, *unset(config))))) if isinstance(config, dict) else {}
 
 
 def _shown(config: Mapping[str, Any], key: str) -> str:

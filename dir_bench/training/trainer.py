@@ -26,6 +26,8 @@ from dir_bench.errors import RunFailed
 from dir_bench.interrupt import Interrupted
 from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_moments import Moments
+from dir_bench.methods.heads import Head
+from dir_bench.methods.mixup import Mix, unmixed
 from dir_bench.schema import TrainerConfig
 from dir_bench.training import checkpoint
 from dir_bench.training.loaders import Batch, TrainLoader, eval_batches, on_device
@@ -60,14 +62,14 @@ class Trainer:
 
     Attributes:
         network: As set up by `fabric`; its raw module is a `Network`.
-        loss: Elementwise loss of (prediction, target) in network units.
+        head: What the network's outputs mean: their losses, and the predictions they stand for.
         bin_weights: Weight of each bin, shape ``(b,)``, on the device; None for an unweighted loss.
-        target_scale: Label units per network unit.
         evaluate: From validation predictions in label units to errors by region.
         monitor: Which of the errors over all samples decides the best epoch; lower is better.
         checkpoints: Folder of `last.pt` and `best.pt`.
         report: Called by rank zero with each record of the history.
         fds_split: What FDS passes over, without augmentation; None: the training split, as it is trained.
+        mix: What mixes the samples of a training batch, if anything does.
         tick: Called after each step with the step's number, for a progress bar.
     """
 
@@ -77,10 +79,9 @@ class Trainer:
     optimizer: Any
     scheduler: Any
     schedule_interval: str
-    loss: Callable[[Tensor, Tensor], Tensor]
+    head: Head
     bin_weights: Tensor | None
     bins: TargetBins
-    target_scale: float
     train: Split
     val: Split
     evaluate: Evaluate
@@ -89,6 +90,7 @@ class Trainer:
     checkpoints: Path
     fds_statistics: str = "pass"
     fds_split: Split | None = None
+    mix: Mix = unmixed
     report: Report = lambda record: None
     tick: Callable[[int], None] = lambda step: None
 
@@ -151,7 +153,7 @@ class Trainer:
                 inputs, _ = split.prepare(inputs, None)
                 with fabric.autocast():
                     output, _ = self.module(inputs)
-                there, judged = split.judge(output.float(), index)
+                there, judged = split.judge(self.head.decode(output.float()), index)
                 places.append(there)
                 outputs.append(judged)
         mine = torch.cat(outputs).cpu() if outputs else torch.zeros(0)
@@ -159,7 +161,7 @@ class Trainer:
         whole = np.full(len(split.judged), np.nan)
         for there, values in self._gather(place, mine):
             whole[there.numpy()] = values.double().numpy()
-        return whole * self.target_scale
+        return whole * self.head.target_scale
 
     def train_epoch(self) -> None:
         """Run one epoch, or what is left of it, and what follows it: FDS statistics, schedule, evaluation."""
@@ -216,7 +218,8 @@ class Trainer:
         fabric = self.fabric
         self.network.train()
         self._reseed("dropout", self.progress.step)
-        prediction, features = self.network(inputs, targets, self.progress.epoch)
+        with self.mix(self.progress.step, inputs, targets) as (inputs, targets):
+            prediction, features = self.network(inputs, targets, self.progress.epoch)
         loss = self._loss_sum_of(prediction, targets) * (0.0 if batch.padding else fabric.world_size / batch.size)
         fabric.backward(loss)
         self.progress.lr = float(self.optimizer.param_groups[0]["lr"])
@@ -239,7 +242,7 @@ class Trainer:
         prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
         if targets.dim() == 1:
             targets = targets.unsqueeze(-1)
-        losses = self.loss(prediction, (targets / self.target_scale).to(prediction.dtype))
+        losses = self.head.losses(prediction, targets)
         if self.bin_weights is not None:
             losses = losses * self.bin_weights[self.bins.index(targets)]
         return losses.flatten(1).mean(1).sum()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import convolve1d
 
 from dir_bench.labels import bin_weights, kernel_window
+from dir_bench.labels.weights import effective_number
 
 LDS = {"kernel": "gaussian", "kernel_size": 5, "sigma": 2.0}
 COUNTS = st.lists(st.integers(0, 2000), min_size=1, max_size=40).filter(any)
@@ -153,3 +154,47 @@ def test_rarer_never_weighs_less(counts: list[int]) -> None:
 def test_bad_weights_are_refused(counts: list, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bin_weights(counts, **arguments)
+
+
+# ---- class-balanced -------------------------------------------------------------------------------------------
+
+
+def test_effective_number_by_hand() -> None:
+    # 1 + 0.5 + 0.25 = 1.75 for three samples at beta 0.5; none is worth none
+    assert effective_number([0, 1, 2, 3], 0.5).tolist() == [0, 1, 1.5, 1.75]
+    assert effective_number([0, 1, 9], 0).tolist() == [0, 1, 1]
+    assert effective_number([0, 1, 9], 1).tolist() == [0, 1, 9]
+    with pytest.raises(ValueError, match=r"beta must lie in \[0, 1\]"):
+        effective_number([1], 1.5)
+
+
+def test_class_balanced_by_hand() -> None:
+    # effective numbers 1 and 1.5 at beta 0.5: 1 and 2/3; sum over 1 + 2 samples 1 + 4/3 = 7/3, scale 9/7
+    assert np.allclose(bin_weights([1, 2], "class_balanced", beta=0.5), [9 / 7, 6 / 7])
+
+
+@settings(deadline=None)
+@given(COUNTS, st.floats(0, 0.99999))
+def test_class_balanced_follows_its_formula_and_averages_1(counts: list[int], beta: float) -> None:
+    weights = bin_weights(counts, "class_balanced", beta=beta).astype(np.float64)
+    held = np.array(counts, float)
+    full = held > 0
+    formula = (1 - beta) / (1 - np.power(beta, held[full]))
+    assert np.allclose(weights[full] / weights[full].max(), formula / formula.max(), rtol=1e-5)
+    assert np.isclose((weights * held).sum() / held.sum(), 1)
+    assert (weights[~full] == weights.max()).all()
+
+
+@settings(deadline=None)
+@given(COUNTS)
+def test_class_balanced_ends_in_equal_weights_and_in_the_inverse(counts: list[int]) -> None:
+    full = np.array(counts) > 0
+    assert np.allclose(bin_weights(counts, "class_balanced", beta=0)[full], 1)
+    assert np.array_equal(bin_weights(counts, "class_balanced", beta=1), bin_weights(counts, "inv"))
+
+
+def test_class_balanced_is_smoothed_by_lds_and_not_clipped() -> None:
+    counts = np.arange(1, 40) ** 2
+    smooth = bin_weights(counts, "class_balanced", lds=LDS, clip=(5, 100))
+    density = convolve1d(effective_number(counts, 0.9999), kernel_window(**LDS), mode="constant")
+    assert np.allclose(smooth / smooth.max(), density.min() / density, rtol=1e-5)

@@ -40,7 +40,10 @@ NAMES = [
     ({"stages": "rrt", "reweight": "inv", "lds": "gaussian", **FACES}, "RRT + LDS", "rrt_lds"),
     ({"resample": "smogn", "lds": "gaussian", "fds": "gaussian"}, "SMOGN + LDS + FDS", "smogn_lds_fds"),
     ({"mixup": "manifold"}, "M-MIXUP", "m_mixup"),
-    ({"mixup": "mixup"}, "MIXUP", "mixup"),
+    ({"mixup": "input"}, "MIXUP", "mixup"),
+    ({"head": "classification"}, "CLS-VANILLA", "cls_vanilla"),
+    ({"head": "classification", "reweight": "class_balanced"}, "CB", "cb"),
+    ({"head": "classification", "reweight": "class_balanced", "stages": "crt"}, "CRT", "crt"),
     ({"loss": "bmc"}, "BMC", "bmc"),
     (
         {"reweight": "sqrt_inv", "fds": "gaussian", "regularizer": "ranksim"},
@@ -63,6 +66,11 @@ NAMES = [
     ({"loss": "focal_l1", "reweight": "inv"}, "FOCAL-R + INV", "focal_r_inv"),
     ({**STS_B, "loss": "focal_l1"}, "FOCAL-R [LOSS=FOCAL_L1]", "focal_r_loss_focal_l1"),
     ({"stages": "rrt", "reweight": "sqrt_inv"}, "RRT + SQINV", "rrt_sqinv"),
+    ({"head": "classification", "fds": "gaussian"}, "CLS-VANILLA + FDS", "cls_vanilla_fds"),
+    ({"head": "classification", "reweight": "inv", "lds": "gaussian"}, "CLS-INV + LDS", "cls_inv_lds"),
+    ({"head": "classification", "reweight": "class_balanced", "resample": "smogn"}, "CLS-SMOGN + CB", "cls_smogn_cb"),
+    ({"head": "classification", "decode": "expected"}, "CLS-VANILLA [DECODE=EXPECTED]", "cls_vanilla_decode_expected"),
+    ({"reweight": "class_balanced"}, "CLASS-BALANCED", "class_balanced"),
     ({"stages": "rrt"}, "RRT [REWEIGHT=NONE]", "rrt_reweight_none"),
     ({"lds": "gaussian"}, "VANILLA + LDS [REWEIGHT=NONE]", "vanilla_lds_reweight_none"),
     (
@@ -99,7 +107,8 @@ any_toggles = st.builds(
     loss=st.sampled_from(["l1", "mse", "huber", "focal_l1", "focal_mse", "bmc", "gai", "bni"]),
     stages=st.sampled_from(["none", "rrt"]),
     resample=st.sampled_from(["none", "smoter", "smogn"]),
-    mixup=st.sampled_from(["none", "mixup", "m_mixup"]),
+    mixup=st.sampled_from(["none", "input", "manifold"]),
+    head=st.sampled_from(["regression", "classification"]),
     regularizer=st.sampled_from(["none", "ranksim", "conr"]),
     semantics=st.sampled_from(["published", "paper", "custom"]),
 )

@@ -23,6 +23,7 @@ class Tiny(nn.Module):
     """A backbone of dense features, small enough for many runs: stride 2, as the real one has."""
 
     refit = ("refine",)
+    mixable = ("encode", "refine")
 
     def __init__(self, in_channels: int = 3, size: int = 0) -> None:
         super().__init__()
@@ -33,8 +34,8 @@ class Tiny(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.refine(self.encode(images))
 
-    def make_regressor(self) -> nn.Module:
-        return nn.Conv2d(4, 1, 1)
+    def make_regressor(self, outputs: int = 1) -> nn.Module:
+        return nn.Conv2d(4, outputs, 1)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,40 @@ def test_the_loss_is_the_mean_over_pixels_weighted_by_their_bins(compose, tmp_pa
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_loss_of_a_classifier_is_its_cross_entropy_at_every_pixel(compose, tmp_path):
+    settings = compose("method=cb", "reweight.beta=0.9")
+    data, task, trainer = parts(settings, tmp_path)
+    batch, tensors = next(trainer._batches(trainer.loader, 0))
+    pictures, depth = data.train.prepare(*tensors)
+    output, _ = trainer.network(pictures, depth, 0)
+    assert output.shape[1] == 93  # bins 7 to 99
+    loss = trainer._loss_sum_of(output, depth).detach() / batch.size
+    bins = BINS.index(depth.numpy()).clip(7)
+    shares = output.detach().double().softmax(1).gather(1, torch.from_numpy(bins - 7)).numpy()
+    assert loss.item() == pytest.approx(np.mean(-np.log(shares) * task.weights[bins]), rel=1e-5)
+
+
+def test_a_classifier_predicts_depths_of_pixels_in_metres(compose, tmp_path):
+    data, _, trainer = parts(compose("method=cls_vanilla"), tmp_path)
+    trainer.module.regressor.weight.data.zero_()
+    trainer.module.regressor.bias.data.copy_(torch.arange(93) == 30)
+    np.testing.assert_allclose(trainer.predict(data.test), 3.75, rtol=1e-6)  # class 30 is bin 37, 3.7 m to 3.8 m
+
+
+def test_mixup_mixes_the_depth_of_pixels_as_it_mixes_pictures(compose, tmp_path):
+    data, _, trainer = parts(compose("method=mixup"), tmp_path)
+    _, tensors = next(trainer._batches(trainer.loader, 0))
+    pictures, depth = data.train.prepare(*tensors)
+    both = torch.cat([pictures.flatten(1), depth.flatten(1)], dim=1)
+    with trainer.mix(0, pictures, depth) as (mixed, targets):
+        together = torch.cat([mixed.flatten(1), targets.flatten(1)], dim=1)
+    # Each mixed sample, pixels and depths alike, is one and the same combination of the batch's three.
+    shares = torch.linalg.lstsq(both.T.double(), together.T.double()).solution
+    torch.testing.assert_close(shares.T @ both.double(), together.double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shares.sum(0), torch.ones(3).double(), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(shares, torch.eye(3).double(), atol=1e-3)
+
+
 def test_fds_takes_its_statistics_from_the_subset_without_augmentation(compose, tmp_path):
     settings = compose("method=vanilla_fds", "trainer.epochs=1")
     data, _, trainer = parts(settings, tmp_path)
@@ -95,7 +130,15 @@ def test_fds_takes_its_statistics_from_the_subset_without_augmentation(compose, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [["method=inv_lds_fds"], ["method=vanilla_fds", "fds.statistics=stream"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["method=inv_lds_fds"],
+        ["method=vanilla_fds", "fds.statistics=stream"],
+        ["method=cb"],
+        ["method=m_mixup", "mixup.layers=[0,1,2]"],
+    ],
+)
 def test_an_interrupted_dense_run_goes_on_to_the_same_numbers(compose, monkeypatch, overrides):
     straight = experiment.run(compose(*overrides, outputs="straight"))
     tick, sent = Recorder.tick, []

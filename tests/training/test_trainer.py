@@ -90,6 +90,9 @@ def assert_same_run(one: Path, other: Path) -> None:
         (13, ["method=sqinv_lds_fds"]),
         (15, ["method=sqinv_lds_fds", "fds.statistics=stream"]),
         (14, ["fds=gaussian", "fds.statistics=stream", "trainer.eval_unit=step", "trainer.eval_every=7"]),
+        (13, ["method=mixup", "fds=gaussian"]),
+        (17, ["method=m_mixup", "mixup.layers=[0,1,2]"]),
+        (13, ["method=cb", "lds=gaussian", "fds=gaussian", "fds.statistics=stream"]),
         (
             29,
             ["method=inv_fds", "semantics=paper", "trainer.clip_norm=1.0", "schedule.interval=step", "schedule=cosine"],
@@ -152,7 +155,10 @@ def test_other_data_is_another_run(compose, tmp_path):
 
 def test_settings_of_what_is_switched_off_do_not_make_another_run(compose):
     plain = experiment.run_folder(compose()).path
-    for unused in ("lds.sigma=1", "fds.momentum=0.5", "stages.lr=1", "loss.beta=7"):
+    for unused in (
+        *("lds.sigma=1", "fds.momentum=0.5", "stages.lr=1", "loss.beta=7"),
+        *("mixup.alpha=1", "mixup.layers=[0]", "head.decode=expected", "reweight.beta=0.5"),
+    ):
         assert experiment.run_folder(compose(unused)).path == plain
     focal = experiment.run_folder(compose("loss=focal_l1")).path
     assert experiment.run_folder(compose("loss=focal_l1", "loss.beta=7")).path != focal
@@ -162,6 +168,12 @@ def test_settings_of_what_is_switched_off_do_not_make_another_run(compose):
 def test_stage_one_of_rrt_is_the_vanilla_run(dataset):
     rrt = config.compose([f"dataset={dataset}", "method=rrt"])
     assert experiment.stage_one_config(rrt) == config.compose([f"dataset={dataset}"])
+
+
+@pytest.mark.parametrize("dataset", config.options("dataset"))
+def test_stage_one_of_crt_is_the_plain_classifier(dataset):
+    crt = config.compose([f"dataset={dataset}", "method=crt"])
+    assert experiment.stage_one_config(crt) == config.compose([f"dataset={dataset}", "method=cls_vanilla"])
 
 
 def test_the_small_recipe_of_sts_b_shares_its_stage_one():
@@ -292,6 +304,58 @@ def test_rrt_retrains_the_regressor_alone_and_reuses_stage_one(compose):
     assert not torch.equal(one["regressor.weight"], two["regressor.weight"])
     assert outcome.metrics["method"] == "RRT"
     assert len(history(outcome.folder)) == 2
+
+
+def test_crt_retrains_the_classifier_alone_on_the_backbone_of_the_plain_one(compose):
+    outcome = experiment.run(compose("method=crt", "stages.epochs=2"))
+    first = experiment.run(compose("method=cls_vanilla"))
+    assert first.skipped
+    one, two = weights(first.folder), weights(outcome.folder)
+    changed = {key for key in one if not torch.equal(one[key], two[key])}
+    assert changed == {"regressor.weight", "regressor.bias"}
+    assert (first.metrics["method"], outcome.metrics["method"]) == ("CLS-VANILLA", "CRT")
+    assert one["regressor.weight"].shape == (36, 8)  # a class for each bin
+
+
+def test_an_interrupted_second_stage_goes_on_to_the_same_numbers(compose, monkeypatch):
+    straight = experiment.run(compose("method=crt", outputs="straight")).folder
+    broken = compose("method=crt", outputs="broken")
+    experiment.run(experiment.stage_one_config(broken))
+    stop_after(monkeypatch, 13)
+    with pytest.raises(Interrupted):
+        experiment.run(broken)
+    assert_same_run(straight, experiment.run(broken).folder)
+
+
+@pytest.mark.parametrize("decode", ["argmax", "expected"])
+def test_a_classifier_predicts_labels_and_is_evaluated_as_a_regression(compose, decode):
+    folder = experiment.run(compose("method=cb", f"head.decode={decode}")).folder
+    assert experiment.evaluate(folder)["test"] == experiment.recorded(folder)["test"]
+    predictions = np.load(folder / "predictions.npz")["prediction"]
+    middles = np.arange(-1.75, 16, 0.5)
+    assert np.isin(predictions, middles).all() == (decode == "argmax")
+    assert ((predictions > -2) & (predictions < 16)).all()
+
+
+def test_mixup_changes_training_alone_and_every_step(compose, data_dir):
+    data = Arrays(str(data_dir / "arrays")).load()
+    plain, mixup = (experiment.run(compose(*more)).folder for more in ([], ["method=mixup"]))
+    first, second = experiment.recorded(plain), experiment.recorded(mixup)
+    assert (first["method"], second["method"]) == ("VANILLA", "MIXUP")
+    assert first["test"]["all"]["count"] == second["test"]["all"]["count"]
+    assert first["test"] != second["test"]
+    assert np.array_equal(np.load(mixup / "predictions.npz")["target"], data.test.targets)
+
+
+def test_fds_with_mixup_takes_its_statistics_from_samples_as_they_are(compose, tmp_path):
+    settings = compose("method=mixup", "fds=gaussian", "trainer.epochs=1")
+    fabric = experiment._fabric(settings, "auto", 1)
+    data = config.build(settings.dataset.source).load()
+    task = Task.of(settings, data.train.label_counts)
+    network = experiment.build_network(settings, data)
+    trainer = experiment.build_trainer(fabric, settings, RunFolder(tmp_path / "run"), data, task, network)
+    trainer.train_epoch()
+    assert network.fds.num_samples_tracked.long().tolist() == task.counts.tolist()
 
 
 def test_rrt_from_a_named_run(compose):
