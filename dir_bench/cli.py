@@ -116,7 +116,7 @@ def _train_one(settings: Any, overrides: tuple[str, ...]) -> None:
 
     folder = experiment.run_folder(settings)
     name = method_name(experiment.toggles(settings))
-    print(f"{settings.dataset.title} · {name} · seed {settings.seed} → {folder.path}", file=sys.stderr)
+    print(f"{experiment.names(settings)[1]} · {name} · seed {settings.seed} → {folder.path}", file=sys.stderr)
     outcome = experiment.run(settings, overrides)
     if outcome.skipped:
         print("this run is finished; its numbers are:", file=sys.stderr)

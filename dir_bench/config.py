@@ -167,6 +167,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     if key and ("not in struct" in text or "Could not override" in text):
         chosen = [override for override in overrides if override.partition("=")[0] in groups()]
         known = [*groups(), *_dotted(to_dict(compose(chosen)))]
+        within = re.search(r"Key '([^']+)' not in", str(error.__cause__))
+        if key[1] in known and within:  # in an item of a list
+            return f"unknown key '{within[1]}' in {key[1]}: `dir-bench train --cfg job` prints those that there are"
         return f"unknown config key '{key[1]}'{nearest(key[1], known)}; `dir-bench train --cfg job` prints all keys"
     if "sweep" in text.lower() and "," in text:
         return f"{text.splitlines()[0].rstrip('.')}: a list of values is a sweep, add -m (or quote it as '[a,b]')"

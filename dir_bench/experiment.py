@@ -21,13 +21,22 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
 from dir_bench.datasets.base import Data, Dataset, file_hash
+from dir_bench.datasets.subsets import curate
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
 from dir_bench.methods.heads import Classification, Head, Regression, class_values
 from dir_bench.methods.mixup import Mix, Mixing, unmixed
-from dir_bench.results.naming import Toggles, identity, method_name, method_slug
+from dir_bench.results.naming import (
+    Toggles,
+    dataset_name,
+    dataset_title,
+    identity,
+    method_name,
+    method_slug,
+    subset_label,
+)
 from dir_bench.results.store import RunFolder, run_environment
 from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages, unset
 from dir_bench.schema import Head as HeadConfig
@@ -54,7 +63,7 @@ def run_folder(config: Config) -> RunFolder:
     """Return the folder of a config's run: outputs/<dataset>/<method>/<identity of what can change its numbers>."""
     configs.check_targets(config)
     name, _ = identities(config)
-    return RunFolder.of(config.paths.outputs, config.dataset.name, method_slug(toggles(config)), name)
+    return RunFolder.of(config.paths.outputs, names(config)[0], method_slug(toggles(config)), name)
 
 
 def identities(config: Config) -> tuple[str, str]:
@@ -70,6 +79,18 @@ def identities(config: Config) -> tuple[str, str]:
         plain["backbone"] |= {"weights": file_hash(path) if path.is_file() else str(path)}
     ignored = (*NUMBERLESS, *unset(plain))
     return identity(plain, ignored), identity(plain, (*ignored, "seed"))
+
+
+def names(config: Config) -> tuple[str, str]:
+    """Return the name and the title of what a run is trained and tested on: the dataset, or its subset."""
+    label = subset_label(config.subset)
+    return dataset_name(config.dataset.name, label), dataset_title(config.dataset.title, label)
+
+
+def load_data(config: Config) -> Data:
+    """Return the splits, curated if a subset is chosen."""
+    data: Data = configs.build(config.dataset.source).load()
+    return curate(data, target_bins(config.dataset), config.subset)
 
 
 def toggles(config: Config) -> Toggles:
@@ -216,7 +237,7 @@ def _run(
     """Build the parts, fit, evaluate on the test split at the selected checkpoint, record."""
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    data: Data = configs.build(config.dataset.source).load()
+    data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
     if stage_one is not None:
@@ -255,9 +276,10 @@ def _run(
 def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
     """Return what metrics.json says of a run besides its numbers."""
     run_identity, row_id = identities(config)
+    name, title = names(config)
     return {
-        "dataset": config.dataset.name,
-        "title": config.dataset.title,
+        "dataset": name,
+        "title": title,
         "method": method_name(toggles(config)),
         "slug": method_slug(toggles(config)),
         "seed": config.seed,
@@ -430,7 +452,7 @@ def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None =
     config.backbone.pop("weights", None)  # where training began; the checkpoint has all
     folder = RunFolder(path)
     fabric = _fabric(config, "auto", 1)
-    data: Data = configs.build(config.dataset.source).load()
+    data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
     best = checkpoint.load(folder.best_checkpoint)
@@ -453,7 +475,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     config = replace(config, backbone=backbone, fds=FDSConfig(), stages=Stages(), head=HeadConfig())
     configs.check_targets(config)
     state = checkpoint.load_official(path)
-    data: Data = configs.build(config.dataset.source).load()
+    data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
     rename = getattr(network.backbone, "from_official", None)

@@ -1,7 +1,8 @@
 """What `dir-bench data` prints: which datasets there are, what they need, and what is on disk."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Dataset, Fetchable, Preparable, Splittable
+from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Splittable
 from dir_bench.datasets.fetch import WEIGHTS
 from dir_bench.datasets.fetch import fetch as download
+from dir_bench.datasets.subsets import runs_of, train_counts
 from dir_bench.errors import UserError, nearest
-from dir_bench.schema import Config
+from dir_bench.labels import TargetBins
+from dir_bench.schema import Config, Subset
 from dir_bench.task import Task
 
 
@@ -58,10 +61,30 @@ def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) 
     report = _dataset(config).check()
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
     if report.label_counts is not None:
-        lines += ["", _histogram(Task.of(config, report.label_counts))]
+        task = Task.of(config, partial(_counted, report.label_counts, config.subset))
+        if config.subset.name != "none":
+            whole = int(report.label_counts(task.bins).sum())
+            facts = {f"subset {config.subset.name}": f"trains on {task.counts.sum()} of {whole}", **_where(task)}
+            lines += [f"{key}: {value}" for key, value in facts.items()]
+        lines += ["", _histogram(task)]
     if not report.problems:
         lines.append("all is well")
     return "\n".join(lines), report.problems
+
+
+def _counted(count: Callable[[TargetBins], IntArray], subset: Subset, bins: TargetBins) -> IntArray:
+    return train_counts(count(bins), bins, subset)
+
+
+def _where(task: Task) -> dict[str, str]:
+    """Return where each region lies, in label units."""
+    regions = task.regions
+    masks = {name: (regions.codes == code) & ~regions.zero for code, name in enumerate(("many", "medium", "few"))}
+    masks |= {"zero-shot, interpolation": regions.interp, "zero-shot, extrapolation": regions.extrap}
+    return {
+        name: ", ".join(f"{low:g}–{high:g}" for low, high in runs_of(mask, task.bins)) or "nowhere"
+        for name, mask in masks.items()
+    }
 
 
 def prepare(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:

@@ -45,7 +45,10 @@ NUMBERLESS = (
     "dataset.table_metrics",
     "dataset.recipe",
     "dataset.published",
+    "dataset.dense",
     "semantics.name",
+    "subset.name",
+    "subset.title",
     "dataset.source.data_dir",
     "dataset.source.prepared_dir",
     "dataset.source.processes",
@@ -64,7 +67,7 @@ NUMBERLESS = (
 )
 """Keys that cannot change a run's numbers, left out of its identity."""
 
-ADDED = ("head", "mixup", "reweight.beta")
+ADDED = ("head", "mixup", "subset", "reweight.beta")
 """Keys that came after the first runs: left out of an identity while they are as they are by default."""
 
 
@@ -144,9 +147,36 @@ class DatasetConfig:
     target_scale: float = 1.0
     monitor: str = "mae"
     extra_errors: str = "none"
+    dense: bool = False  # a target for every pixel, so no sample has a label of its own
     table_metrics: list[str] = field(default_factory=lambda: ["mae", "gm"])
     published: Semantics = field(default_factory=Semantics)
     recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass
+class Peak:
+    """A skewed Gaussian of a curated training set, see `datasets.subsets.mixture`; label units."""
+
+    location: float
+    scale: float
+    height: float  # samples in its fullest bin
+    range: Any  # [low, high)
+    skewness: float = 0.0
+
+
+@dataclass
+class Subset:
+    """Which samples make the splits, see `datasets.subsets`; ranges are [low, high) in label units."""
+
+    name: str = "none"
+    title: str | None = None  # stands in brackets behind the dataset's; null: made of `keep` and `remove`
+    keep: Any = None  # list of ranges; null: all (typed lists of OmegaConf 2.3 refuse 20 for 20.0)
+    remove: Any = field(default_factory=list)
+    everywhere: bool = False  # `keep` and `remove` hold for validation and test too
+    peaks: list[Peak] = field(default_factory=list)
+    fullest: int | None = None  # training samples in the fullest bin, all others in proportion
+    test_share: float | None = None  # of the training samples, drawn to be the test split
+    seed: int = 0
 
 
 @dataclass
@@ -241,6 +271,7 @@ class Config:
     paths: Paths = field(default_factory=Paths)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: dict[str, Any] = field(default_factory=dict)
+    subset: Subset = field(default_factory=Subset)
     semantics: Semantics = field(default_factory=Semantics)
     reweight: Reweight = field(default_factory=Reweight)
     lds: Kernel = field(default_factory=Kernel)
@@ -288,6 +319,7 @@ def check(config: Config) -> None:
         )
     _check_head(config)
     _check_mixup(config)
+    _check_subset(config)
     if config.trainer.epochs is None and config.trainer.max_steps is None:
         raise UserError("the run would never end: set trainer.epochs or trainer.max_steps")
 
@@ -342,6 +374,41 @@ def _check_mixup(config: Config) -> None:
         )
     if mixup.name == "manifold" and config.trainer.compile:
         raise UserError("mixup=manifold reaches into the backbone at each step: set trainer.compile=false")
+
+
+def _check_subset(config: Config) -> None:
+    subset, dataset = config.subset, config.dataset
+    if subset.name == "none":
+        if subset != Subset():
+            raise UserError("the subset.… settings have no effect with subset=none: add subset=gaps, or drop them")
+        return
+    if dataset.dense:
+        raise UserError(
+            f"subset={subset.name} chooses samples by their label, and in {dataset.title} every pixel has one: drop it"
+        )
+    if not (subset.keep or subset.remove or subset.peaks or subset.fullest or subset.test_share):
+        raise UserError(f"subset={subset.name} changes nothing: add, say, subset.remove=[[20,30],[45,60]]")
+    for key in ("keep", "remove"):
+        ranges = getattr(subset, key)
+        if ranges is not None and not (isinstance(ranges, list) and all(_is_range(pair) for pair in ranges)):
+            raise UserError(f"subset.{key}={ranges} must list ranges [low, high], low < high, as in [[20,30],[45,60]]")
+    for peak in subset.peaks:
+        if not (peak.scale > 0 and peak.height > 0 and _is_range(peak.range)):
+            raise UserError(
+                f"subset.peaks: scale and height must be above 0, and range such as [15,45], not scale={peak.scale}, "
+                f"height={peak.height}, range={peak.range}"
+            )
+    if subset.fullest is not None and subset.fullest < 1:
+        raise UserError(f"subset.fullest={subset.fullest} must be at least 1")
+    if subset.test_share is not None and not 0 < subset.test_share < 1:
+        raise UserError(f"subset.test_share={subset.test_share} must lie between 0 and 1")
+    if subset.seed < 0:
+        raise UserError(f"subset.seed={subset.seed} must not be negative")
+
+
+def _is_range(pair: Any) -> bool:
+    numbers = isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, (int, float)) for end in pair)
+    return numbers and pair[0] < pair[1]
 
 
 def _check_clip(key: str, clip: Any) -> None:

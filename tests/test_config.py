@@ -10,7 +10,7 @@ from dir_bench.errors import UserError
 
 GROUPS = [
     "backbone", "dataset", "fds", "head", "lds", "loss", "method", "mixup", "optimizer", "preset",
-    "reweight", "schedule", "semantics", "stages", "trainer",
+    "reweight", "schedule", "semantics", "stages", "subset", "trainer",
 ]  # fmt: skip
 DATASETS = config.options("dataset")
 CHOICES = [(group, name) for group in GROUPS for name in config.options(group)]
@@ -25,6 +25,8 @@ def test_the_groups_are_those_listed_here():
 def test_every_choice_composes_and_binds(group, name):
     needs = {"lds": ["reweight=inv"], "stages": ["reweight=inv"]}.get(group, [])
     needs += ["head=classification"] if name == "crt" and group == "stages" else []
+    if (group, name) == ("subset", "gaps"):
+        needs = ["subset.remove=[[20,30]]"]
     composed = config.compose([*needs, f"{group}={name}"])
     config.check_targets(composed)
 
@@ -128,6 +130,19 @@ def test_one_quirk_can_be_set_alone():
         (["dataset.regions.many=[1000]"], ["bin 1000"]),
         (["trainer.precision=64"], ["trainer.precision"]),
         (["stages=rrt", "reweight=inv", "stages.epochs=0"], ["stages.epochs=0"]),
+        (["subset=skew2"], ["'skew_2'"]),
+        (["subset.remove=[[20,30]]"], ["subset=gaps"]),
+        (["subset=gaps"], ["subset.remove=[["]),
+        (["subset=gaps", "subset.remove=[20,30]"], ["subset.remove=[20, 30]", "low < high"]),
+        (["subset=gaps", "subset.remove=[[30,20]]"], ["subset.remove=[[30, 20]]", "low < high"]),
+        (["subset=fig2", "subset.keep=x"], ["subset.keep=x"]),
+        (["subset=fig2", "subset.fullest=0"], ["subset.fullest=0"]),
+        (["subset=skew_1", "subset.seed=-1"], ["subset.seed=-1"]),
+        (["subset=skew_1", "subset.peaks=[{location:1,scale:0,height:9,range:[0,9]}]"], ["scale=0"]),
+        (["subset=skew_1", "subset.peaks=[{location:1,scale:1,range:[0,9]}]"], ["subset.peaks[0].height"]),
+        (["subset=skew_1", "subset.peaks=[{locaton:1}]"], ["'locaton'", "subset.peaks"]),
+        (["subset=test_as_train", "subset.test_share=1"], ["subset.test_share=1"]),
+        (["subset=skew_2", "dataset=nyud2"], ["subset=skew_2", "NYUD2-DIR", "pixel"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_what_is_near(overrides, parts):

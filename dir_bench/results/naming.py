@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dir_bench.results.atomic import plain
+from dir_bench.schema import Subset
 
 _REWEIGHTS = {"inv": "INV", "sqrt_inv": "SQINV"}
 _KERNELS = {"triang": "TRIANGULAR", "laplace": "LAPLACIAN"}
@@ -90,6 +91,33 @@ def method_name(toggles: Toggles) -> str:
 def method_slug(toggles: Toggles) -> str:
     """Return the method's name as a folder name: "sqinv_lds_fds", "sqinv_lds_ks9_sigma1"."""
     return slug(method_name(toggles))
+
+
+def subset_label(subset: Subset) -> str:
+    """Return what stands in brackets behind a dataset's title: "2-PEAK SUBSET", "REMOVE=20–30,45–60"; "" for none."""
+    if subset.name == "none":
+        return ""
+    ranges = {"KEEP": subset.keep, "REMOVE": subset.remove}
+    said = [
+        f"{key}={','.join(f'{_number(low)}–{_number(high)}' for low, high in pairs)}"
+        for key, pairs in ranges.items()
+        if pairs
+    ]
+    return subset.title or ";".join(said) or f"SUBSET={subset.name.upper()}"
+
+
+def dataset_title(title: str, label: str) -> str:
+    """Return a dataset's title with the label of its subset: "IMDB-WIKI-DIR [2-PEAK SUBSET]"."""
+    return f"{title} [{label}]" if label else title
+
+
+def dataset_name(name: str, label: str) -> str:
+    """Return a dataset's name with the label of its subset, as a folder name: "imdb_wiki-2_peak_subset".
+
+    Runs of one name share a table, so a subset's are never beside those of the whole.
+    """
+    signed = re.sub(r"-(?=\d)", "m", label)  # or the ranges -20–-10 and 20–10 would share a name
+    return f"{name}-{slug(signed)}" if label else name
 
 
 def slug(name: str) -> str:

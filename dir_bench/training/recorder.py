@@ -79,7 +79,7 @@ class Recorder:
             return
         config = self.config
         chosen = {
-            "dataset": config.dataset.name,
+            "dataset": metrics["dataset"],
             "method": metrics["method"],
             "seed": config.seed,
             "lr": float(config.optimizer["lr"]),

@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given, settings
 
 import dir_bench
-from dir_bench.results.naming import Toggles, flatten, identity, method_name, method_slug, slug, without
+from dir_bench.results.naming import (
+    Toggles,
+    dataset_name,
+    dataset_title,
+    flatten,
+    identity,
+    method_name,
+    method_slug,
+    slug,
+    subset_label,
+    without,
+)
+from dir_bench.schema import Subset
 
 FACES: dict[str, Any] = {"lds_reweight": "sqrt_inv"}
 STS_B: dict[str, Any] = {"loss": "mse", "default_loss": "mse", "default_focal": "focal_mse"}
@@ -153,6 +165,43 @@ def test_every_name_of_the_paper_gets_a_slug_of_its_own() -> None:
     for title in {row.title for row in published.load()}:
         names = published.methods(title)
         assert len({slug(name) for name in names}) == len(names)
+
+
+# ---- subsets of a dataset -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subset", "title", "name"),
+    [
+        (Subset(), "IMDB-WIKI-DIR", "imdb_wiki"),
+        (Subset("skew_2", "2-PEAK SUBSET"), "IMDB-WIKI-DIR [2-PEAK SUBSET]", "imdb_wiki-2_peak_subset"),
+        (
+            Subset("test_as_train", "TEST=TRAIN DISTRIBUTION", test_share=0.1),
+            "IMDB-WIKI-DIR [TEST=TRAIN DISTRIBUTION]",
+            "imdb_wiki-test_train_distribution",
+        ),
+        (
+            Subset("gaps", remove=[[20, 30.0], [45.5, 60]]),
+            "IMDB-WIKI-DIR [REMOVE=20–30,45.5–60]",
+            "imdb_wiki-remove20_30_45.5_60",
+        ),
+        (
+            Subset("gaps", keep=[[0, 99]], remove=[[20, 30]]),
+            "IMDB-WIKI-DIR [KEEP=0–99;REMOVE=20–30]",
+            "imdb_wiki-keep0_99_remove20_30",
+        ),
+        (Subset("mine", fullest=9), "IMDB-WIKI-DIR [SUBSET=MINE]", "imdb_wiki-subset_mine"),
+    ],
+)
+def test_a_subset_is_named_beside_its_dataset(subset: Subset, title: str, name: str) -> None:
+    label = subset_label(subset)
+    assert dataset_title("IMDB-WIKI-DIR", label) == title
+    assert dataset_name("imdb_wiki", label) == name
+
+
+def test_removed_ranges_that_differ_by_a_sign_have_names_of_their_own() -> None:
+    ranges = [[[-20, -10]], [[-20, 10]], [[10, 20]], [[-2, 0], [1, 0.5]]]
+    assert len({dataset_name("x", subset_label(Subset("gaps", remove=r))) for r in ranges}) == len(ranges)
 
 
 # ---- identity -------------------------------------------------------------------------------------------------
