@@ -101,7 +101,9 @@ def test_any_encoding_and_capitals_are_read(tmp_path: Path, csv: bytes) -> None:
 
 def test_missing_column_is_named_with_those_that_look_like_it(tmp_path: Path) -> None:
     put(tmp_path, "nsrrid,age_s2,gh_s1,SF36_general,gender\n1,60,50,50,1\n", (1,))
-    with pytest.raises(UserError, match=r"no column gh_s2 or rawgh_s2.*gh_s1, SF36_general: .*dataset\.source\.score=NAME"):
+    with pytest.raises(
+        UserError, match=r"no column gh_s2 or rawgh_s2.*gh_s1, SF36_general: .*dataset\.source\.score=NAME"
+    ):
         read_scores(tmp_path, "shhs2")
     with pytest.raises(UserError, match=r"no column age_s22 \(did you mean 'age_s2'\?\)"):
         read_scores(tmp_path, "shhs2", column="age_s22")
