@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dir_bench.errors import UserError
 from dir_bench.results.plots.labels import bars
 from dir_bench.results.plots.runs import Floats, Group, Run, of_one_kind, over_seeds, per_bin
-from dir_bench.results.plots.style import foot, head, new_figure, plot_line, seeds_note, shade
+from dir_bench.results.plots.style import alone, foot, head, new_figure, plot_line, seeds_note, shade
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,6 @@ def draw_density(groups: Sequence[Group]) -> Figure:
     (line,) = top.step(np.append(labels.edges[:-1], labels.edges[-1]), np.append(smoothed, smoothed[-1]), where="post",
                        color="black", zorder=3, label="LDS")  # fmt: skip
     top.set(title="training", ylabel="share of labels per bin")
-    top.legend(handles=[drawn, line], loc="upper right", framealpha=1, frameon=True, edgecolor="#8c8c8c")
     lines = []
     for number, group in enumerate(groups):
         mean, spread = over_seeds([per_bin(each)["mae"] for each in group.runs])
@@ -66,7 +65,7 @@ def draw_density(groups: Sequence[Group]) -> Figure:
         lines.append(plot_line(bottom, labels.centers, mean, spread, label, number, len(groups)))
     bottom.set(title="test", xlabel=run.axis, ylabel="MAE per bin")
     bottom.set_ylim(bottom=0)
-    head(figure, f"{run.title}: label density and error", grounds)
+    head(figure, f"{run.title}: label density and error", [*grounds, drawn, line])
     foot(figure, lines, seeds_note(groups), columns=1)
     return figure
 
@@ -129,7 +128,16 @@ def draw_reliability(groups: Sequence[Group]) -> Figure:
                                  label="middle 80 % of predictions")  # fmt: skip
         (ideal,) = axes.plot(labels.edges[[0, -1]], labels.edges[[0, -1]], color="black", linewidth=0.9,
                              linestyle=(0, (4, 2)), zorder=3, label="prediction = label")  # fmt: skip
-        (line,) = axes.plot(labels.centers, mean, color="black", linewidth=1.4, zorder=4, label="mean prediction")
+        (line,) = axes.plot(
+            labels.centers,
+            mean,
+            color="black",
+            linewidth=1.4,
+            zorder=4,
+            label="mean prediction",
+            marker=".",
+            markevery=alone(mean).tolist(),
+        )
         axes.set(title=group.label)
         shown = [line, band, ideal]
     for axes in panels.flat[len(groups) :]:

@@ -65,7 +65,6 @@ def draw(groups: Sequence[Group], anchors: Sequence[float] = ()) -> Figure:
                 mean, spread = over_seeds([pair[row] for pair in of_seeds])
                 lines.append(plot_line(axes, labels.centers, mean, spread, group.label, number, len(groups)))
             axes.set_title(f"feature {name}, anchor {labels.edges[place]:g}")
-            axes.set_ylim(top=1.03)
         panels[1, column].set_xlabel(run.axis)
     for axes in panels[:, 0]:
         axes.set_ylabel("cosine similarity")

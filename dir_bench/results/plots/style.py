@@ -146,13 +146,18 @@ def plot_line(
     style = LINES[number % len(LINES)]
     there = np.flatnonzero(np.isfinite(mean))
     each = max(1, len(there) // 12)
-    alone = there[~np.isin(there - 1, there) & ~np.isin(there + 1, there)]  # no line would lead to them
-    marked = np.union1d(there[(number * each) // max(of, 1) :: each], alone)
+    marked = np.union1d(there[(number * each) // max(of, 1) :: each], alone(mean))
     if spread is not None:
         axes.fill_between(x, mean - spread, mean + spread, color=style["color"], alpha=0.22, linewidth=0, zorder=2)
     (line,) = axes.plot(x, mean, label=label, markevery=marked.tolist(), zorder=3, markeredgecolor="white",
                         markeredgewidth=0.4, **style)  # fmt: skip
     return line
+
+
+def alone(values: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the places of values between two NaNs, to which no line would lead: they need a marker."""
+    there = np.flatnonzero(np.isfinite(values))
+    return there[~np.isin(there - 1, there) & ~np.isin(there + 1, there)]
 
 
 def head(figure: Figure, title: str, grounds: Sequence[Artist]) -> None:

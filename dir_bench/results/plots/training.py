@@ -91,7 +91,7 @@ def _lines(axes: Axes, groups: Sequence[Group], column: str) -> list[Line2D]:
     for number, group in enumerate(groups):
         lines.append(plot_line(axes, *over_epochs(group, column), group.label, number, len(groups)))
     axes.set_xlabel(clock_of(groups))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     return lines
 
 
