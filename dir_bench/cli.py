@@ -16,6 +16,7 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench train [KEY=VALUE ...]        train one run; -m sweeps over comma lists; --help lists what can be chosen
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
   dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
+  dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
   dir-bench data list                    the datasets, what each needs and whether it is there
   dir-bench data fetch NAME              download what can be had freely; says what must be asked for
   dir-bench data split NAME              rebuild a benchmark's splits from its raw files
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train,
         "evaluate": evaluate,
         "table": table,
+        "plot": plot,
         "data": data,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -175,6 +177,39 @@ def table(arguments: list[str]) -> int:
     chosen: dict[str, Any] = {key: getattr(asked, key) for key in ("metrics", "regions") if getattr(asked, key)}
     against = None if asked.against == "none" else asked.against
     print(make_table(asked.runs or [Path("outputs")], format=asked.format, against=against, **chosen), end="")
+    return 0
+
+
+def plot(arguments: list[str]) -> int:
+    """Draw one figure from run folders; runs that differ by the seed alone become one line with a band."""
+    from dir_bench.results import plots
+
+    listed = "\n".join(f"  {name:12s} {kind.shows}" for name, kind in plots.PLOTS.items())
+    parser = argparse.ArgumentParser(
+        "dir-bench plot",
+        description=plot.__doc__,
+        epilog=f"figures (NAME):\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="which figure, see below")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders, or folders that hold some (default: outputs)"
+    )
+    parser.add_argument("--reference", type=Path, metavar="RUN", help="what gains are over (default: VANILLA's runs)")
+    parser.add_argument(
+        "--anchor", type=float, action="append", default=[], metavar="LABEL",
+        help="compare features with those of this label; may be repeated (default: the most frequent label)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, action="append", default=[], metavar="FILE",
+        help=".png, .svg or .pdf; may be repeated (default: plots/NAME.png in the folder that the runs share)",
+    )  # fmt: skip
+    asked = parser.parse_intermixed_args(arguments)
+    written = plots.plot(
+        asked.name, asked.runs or ["outputs"], reference=asked.reference, anchors=asked.anchor, out=asked.out
+    )
+    for file in written:
+        print(f"wrote {file}")
     return 0
 
 

@@ -28,6 +28,7 @@ from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
 from dir_bench.methods.heads import Classification, Head, Regression, class_values
 from dir_bench.methods.mixup import Mix, Mixing, unmixed
+from dir_bench.results.atomic import write_npz
 from dir_bench.results.naming import (
     Toggles,
     dataset_name,
@@ -40,8 +41,9 @@ from dir_bench.results.naming import (
 from dir_bench.results.store import RunFolder, run_environment
 from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages, unset
 from dir_bench.schema import Head as HeadConfig
-from dir_bench.task import Task, target_bins
+from dir_bench.task import Task, label_record, target_bins
 from dir_bench.training import checkpoint
+from dir_bench.training.features import feature_statistics
 from dir_bench.training.network import Network, synchronise_batch_norm
 from dir_bench.training.recorder import Recorder
 from dir_bench.training.streams import stream, stream_seed
@@ -243,6 +245,8 @@ def _run(
     if stage_one is not None:
         _take_backbone(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)
+    if fabric.is_global_zero:
+        write_npz(folder.labels_path, **label_record(config, task))
     with Recorder(folder, trainer, config, active=fabric.is_global_zero) as recorder:
         trainer.report = recorder.record
         trainer.tick = recorder.tick
@@ -260,16 +264,18 @@ def _run(
             },
             "test": errors,
         }
+        if config.trainer.feature_statistics and config.backbone.get("features", True):
+            statistics = feature_statistics(trainer, data.train if data.fds is None else data.fds)
+            if fabric.is_global_zero:
+                write_npz(folder.features_path, **statistics)
         if fabric.is_global_zero:
-            recorder.finish(metrics)
-            folder.finish(
-                metrics,
-                {
-                    "target": data.test.judged,
-                    "prediction": prediction,
-                    "index": np.arange(len(prediction)),
-                },
-            )
+            predictions = {
+                "target": data.test.judged,
+                "prediction": prediction,
+                "index": np.arange(len(prediction)),
+            }
+            recorder.finish(metrics, predictions)
+            folder.finish(metrics, predictions)
     return metrics
 
 

@@ -42,6 +42,7 @@ NUMBERLESS = (
     "paths",
     # What a run prints, and what acts through other keys only.
     "dataset.title",
+    "dataset.label",
     "dataset.table_metrics",
     "dataset.recipe",
     "dataset.published",
@@ -64,6 +65,8 @@ NUMBERLESS = (
     "trainer.progress",
     "trainer.threads",
     "trainer.eval_batch_size",
+    "trainer.feature_statistics",
+    "trainer.figures",
 )
 """Keys that cannot change a run's numbers, left out of its identity."""
 
@@ -139,6 +142,7 @@ class Recipe:
 class DatasetConfig:
     name: str = "???"
     title: str = "???"
+    label: str = "label"
     source: dict[str, Any] = field(default_factory=dict)
     bins: Bins = field(default_factory=Bins)
     fds_first: int = 0
@@ -261,6 +265,8 @@ class TrainerConfig:
     checkpoint_minutes: float = 10.0
     progress: bool = True
     cache: str = "disk"
+    feature_statistics: bool = True
+    figures: bool = True
     channels_last: bool = False
     compile: bool = False
 

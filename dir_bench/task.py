@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.evaluation.metrics import EXTRA_TERMS, region_metrics
-from dir_bench.labels import Regions, TargetBins, bin_weights
-from dir_bench.schema import Config, DatasetConfig
+from dir_bench.labels import Regions, TargetBins, bin_weights, lds_density
+from dir_bench.schema import Config, DatasetConfig, Kernel
 
 Errors = dict[str, dict[str, Any]]
 
@@ -67,16 +67,38 @@ def target_bins(dataset: DatasetConfig) -> TargetBins:
 def _weights(config: Config, bins: TargetBins, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
     if config.reweight.name == "none":
         return None
-    semantics, kernel = config.semantics, config.lds
-    lds: dict[str, Any] | None = None
-    if kernel.name != "none":
-        lds = {
-            "kernel": kernel.name,
-            "kernel_size": kernel.kernel_size,
-            "sigma": kernel.sigma,
-            "boundary": semantics.lds_boundary,
-            "integers": semantics.lds_integers,
-            "tails": semantics.kernel_tails,
-        }
-    choices: dict[str, Any] = {"reweight": config.reweight.name, "clip": semantics.inv_clip, "lds": lds}
+    lds = None if config.lds.name == "none" else _smoothing(config, config.lds)
+    choices: dict[str, Any] = {"reweight": config.reweight.name, "clip": config.semantics.inv_clip, "lds": lds}
     return bin_weights(counts, first=bins.first, beta=config.reweight.beta, **choices)
+
+
+def _smoothing(config: Config, kernel: Kernel) -> dict[str, Any]:
+    """Return the settings of `lds_density`."""
+    semantics = config.semantics
+    return {
+        "kernel": kernel.name,
+        "kernel_size": kernel.kernel_size,
+        "sigma": kernel.sigma,
+        "boundary": semantics.lds_boundary,
+        "integers": semantics.lds_integers,
+        "tails": semantics.kernel_tails,
+    }
+
+
+def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:
+    """Return what figures need to know of a run's training labels, so that they need no data; see `labels.npz`.
+
+    Returns:
+        edges of the bins (label units, shape ``(b + 1,)``), the first bin in use, and of each bin its training
+        counts, its region (codes of `labels.regions`) and its LDS density: counts smoothed by the run's kernel, by a
+        Gaussian of 5 bins and sigma 2 where LDS is off.
+    """
+    kernel = config.lds if config.lds.name != "none" else Kernel("gaussian")
+    density = lds_density(task.counts[task.bins.first :], **_smoothing(config, kernel))
+    return {
+        "edges": task.bins.edges,
+        "first": np.asarray(task.bins.first),
+        "counts": task.counts,
+        "region": task.regions.codes.astype(np.int8),
+        "density": np.concatenate([np.zeros(task.bins.first), density]),
+    }

@@ -11,7 +11,7 @@ from dir_bench.datasets.arrays import Arrays
 
 TINY = [
     "dataset=arrays", "trainer.epochs=2", "trainer.batch_size=64", "backbone.hidden=[8]", "trainer.threads=1",
-    "dataset.regions.many_over=40", "dataset.regions.few_under=8",
+    "trainer.figures=false", "dataset.regions.many_over=40", "dataset.regions.few_under=8",
 ]  # fmt: skip
 
 
@@ -51,6 +51,8 @@ def test_help_needs_neither_torch_nor_hydra(arguments, tmp_path):
         (["data", "check", "arays"], "did you mean 'arrays'"),
         (["evaluate", "nowhere"], "nowhere"),
         (["table", "nowhere"], "nowhere"),
+        (["plot", "lables", "."], "did you mean 'labels'"),
+        (["plot", "labels", "nowhere"], "nowhere"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, arguments, says):
@@ -63,6 +65,21 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, arguments, says):
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
+
+
+@pytest.mark.slow
+def test_train_and_plot_end_to_end(work):
+    assert command(work, "train", "-m", *TINY, "method=vanilla,sqinv_lds_fds", "seed=0,1").returncode == 0
+    described = command(work, "plot", "--help")
+    for name in ("labels", "density", "similarity", "gain", "fds", "reliability", "curves"):
+        assert f"\n  {name} " in described.stdout
+        done = command(work, "plot", name, *(["--anchor", "7"] if name == "similarity" else []))
+        assert (done.returncode, done.stdout) == (0, f"wrote outputs/arrays/plots/{name}.png\n"), done.stderr
+        assert (work / f"outputs/arrays/plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+    run = min(path.parent for path in work.glob("outputs/arrays/vanilla/*/DONE"))
+    assert command(work, "plot", "curves", str(run)).stdout == f"wrote {run}/plots/curves.png\n"
+    mistaken = command(work, "plot", "fds", str(run))
+    assert (mistaken.returncode, mistaken.stderr.count("\n")) == (2, 1)
 
 
 def test_train_evaluate_and_table_end_to_end(work):

@@ -68,11 +68,11 @@ def test_a_class_stands_for_a_year_a_score_or_the_middle_of_its_bin():
 def test_parts_that_came_later_are_left_out_of_an_identity_while_they_are_off(dataset):
     plain = config.to_dict(config.compose([f"dataset={dataset}", "method=inv"]))
     assert schema.unset(plain) == schema.ADDED
-    before = {key: value for key, value in plain.items() if key not in ("head", "mixup")}
+    before = {key: value for key, value in plain.items() if key not in ("head", "mixup", "subset")}
     before["reweight"] = {"name": "inv"}
     assert schema.unset(before) == schema.ADDED
-    assert schema.unset(config.to_dict(config.compose(["method=m_mixup"]))) == ("head", "reweight.beta")
-    assert schema.unset(config.to_dict(config.compose(["method=crt"]))) == ("mixup",)
+    assert schema.unset(config.to_dict(config.compose(["method=m_mixup"]))) == ("head", "subset", "reweight.beta")
+    assert schema.unset(config.to_dict(config.compose(["method=crt"]))) == ("mixup", "subset")
 
 
 def test_one_quirk_can_be_set_alone():

@@ -153,7 +153,7 @@ class Images:
 
     def fingerprint(self) -> str:
         """Return the hash of the list."""
-        self._require_files()
+        self._require_pictures()
         return file_hash(self.list_path)
 
     def load(self) -> Data:
@@ -163,6 +163,7 @@ class Images:
             UserError: The list is missing or wrong, or a picture is missing or cannot be decoded; it names the file.
         """
         rows = self.read_list()
+        self._require_pictures()
         store = open_store(
             [self.data_dir / path for path in rows["path"]],
             face_decoder(self.size),
@@ -182,7 +183,7 @@ class Images:
 
     def read_list(self) -> pd.DataFrame:
         """Return columns path, target (float64) and split of every picture; UserError with the line of a mistake."""
-        self._require_files()
+        self._require_list()
         table = self._read_csv()
         for column in (self.path_column, self.target_column):
             if column not in table:
@@ -222,13 +223,16 @@ class Images:
                 f"{self.list_path}, line {place + 2}: {values.name} '{values.iloc[place]}' {why}: mend or drop the line"
             )
 
-    def _require_files(self) -> None:
-        """Tell what to get if there is no list, or none of the first pictures that it names."""
-        if self.list_path.is_file():
-            first = self._read_csv(nrows=20).get(self.path_column, pd.Series(dtype=str))
-            if not len(first) or any((self.data_dir / path).exists() for path in first):
-                return
-        raise UserError(f"missing {self.requirements}; {self.sample_command}")
+    def _require_list(self) -> None:
+        if not self.list_path.is_file():
+            raise UserError(f"missing {self.requirements}; {self.sample_command}")
+
+    def _require_pictures(self) -> None:
+        """Say what to get, and from whom, if there is no list, or none of the first pictures that it names."""
+        self._require_list()
+        first = self._read_csv(nrows=20).get(self.path_column, pd.Series(dtype=str))
+        if len(first) and not any((self.data_dir / path).exists() for path in first):
+            raise UserError(f"missing {self.requirements}; {self.sample_command}")
 
     def _read_csv(self, nrows: int | None = None) -> pd.DataFrame:
         try:
@@ -240,6 +244,7 @@ class Images:
         """Read the list and decode every picture, in parallel; report counts, ranges, and what is wrong."""
         try:
             rows = self.read_list()
+            self._require_pictures()
         except UserError as error:
             return CheckReport({}, (str(error),))
         facts: dict[str, Any] = {}

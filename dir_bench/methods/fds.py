@@ -18,6 +18,7 @@ from dir_bench.methods.fds_calibration import (
     Guard,
     calibration_table,
     fill_from_neighbours,
+    smoothed_table,
     smoothing_matrix,
 )
 from dir_bench.methods.fds_moments import (
@@ -27,7 +28,6 @@ from dir_bench.methods.fds_moments import (
     Moments,
     feature_rows,
     labels_per_feature,
-    wide_dtype,
 )
 
 Empty = Literal["initial", "neighbours", "exclude"]
@@ -258,8 +258,8 @@ class FDS(nn.Module):
         self.published.copy_(self.num_samples_tracked > 0)
         self.aliased.fill_(self.lag == "alias")
         self._copy_running_to_last()
-        self.smoothed_mean_last_epoch.copy_(self._smoothed(self.running_mean, 0.0))
-        self.smoothed_var_last_epoch.copy_(self._smoothed(self.running_var, 1.0))
+        self.smoothed_mean_last_epoch.copy_(self._smoothed(self.running_mean, 0.0, self.published))
+        self.smoothed_var_last_epoch.copy_(self._smoothed(self.running_var, 1.0, self.published))
         self._tabulate()
 
     @torch.no_grad()
@@ -283,6 +283,17 @@ class FDS(nn.Module):
             self._update(moments, epoch)
         elif epoch >= self.epoch.item():
             self._update_by_label(feature_rows(features.detach()), labels.reshape(-1), epoch)
+
+    @torch.no_grad()
+    def smoothing_distance(self) -> Tensor:
+        """Return how far the running means, and the running variances, are from themselves smoothed, [2].
+
+        The mean absolute difference over features and the bins that have had samples; NaN if none has. It is of the
+        running statistics whatever `lag` is, and does not change them (Yang et al. 2021, figure 8c).
+        """
+        seen = self.num_samples_tracked > 0
+        tables = ((self.running_mean, 0.0), (self.running_var, 1.0))
+        return torch.stack([(self._smoothed(t, initial, seen) - t)[seen].abs().mean() for t, initial in tables])
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -356,14 +367,8 @@ class FDS(nn.Module):
         self.running_mean_last_epoch.copy_(self.running_mean)
         self.running_var_last_epoch.copy_(self.running_var)
 
-    def _smoothed(self, table: Tensor, initial: float) -> Tensor:
-        wide = wide_dtype(table.device)
-        window = self._window.to(wide)
-        if self.empty != "exclude":
-            return window @ table.to(wide)
-        window = window * self.published
-        share = window.sum(1, keepdim=True)
-        return torch.where(share > 0, window @ table.to(wide) / share.where(share > 0, 1.0), initial)
+    def _smoothed(self, table: Tensor, initial: float, seen: Tensor) -> Tensor:
+        return smoothed_table(table, self._window, initial, seen if self.empty == "exclude" else None)
 
     @torch.no_grad()
     def _tabulate(self) -> None:

@@ -138,6 +138,24 @@ def smoothing_matrix(window: NDArray[np.floating[Any]], rows: int) -> NDArray[np
     return matrix
 
 
+def smoothed_table(table: Tensor, matrix: Tensor, initial: float, seen: Tensor | None = None) -> Tensor:
+    """Return the table [rows, D] smoothed over its rows, in the type that sums are kept in.
+
+    Args:
+        table: Statistics of each row.
+        matrix: See `smoothing_matrix`.
+        initial: What a row becomes that has no row with samples in its window.
+        seen: Which rows have samples, bool [rows]: the window is renormalised over them. None: all rows count.
+    """
+    wide = wide_dtype(table.device)
+    window = matrix.to(wide)
+    if seen is None:
+        return window @ table.to(wide)
+    window = window * seen
+    share = window.sum(1, keepdim=True)
+    return torch.where(share > 0, window @ table.to(wide) / share.where(share > 0, 1.0), initial)
+
+
 def fill_from_neighbours(table: Tensor, empty: Tensor) -> Tensor:
     """Return the table [n, D] with its empty rows filled from their neighbours, as published for STS-B.
 

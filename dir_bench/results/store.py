@@ -2,8 +2,8 @@
 
 outputs/<dataset>/<method slug>/<identity>/
     config.yaml  environment.json  status.json  run.lock
-    history.csv  tensorboard/  checkpoints/{last,best}.pt
-    predictions.npz  metrics.json  DONE          (in this order, DONE last)
+    labels.npz  history.csv  tensorboard/  checkpoints/{last,best}.pt
+    features.npz  predictions.npz  metrics.json  DONE          (in this order, DONE last)
 """
 
 import hashlib
@@ -53,6 +53,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.pt"
         self.best_checkpoint = self.checkpoints / "best.pt"
+        self.labels_path = self.path / "labels.npz"
+        self.features_path = self.path / "features.npz"
         self.predictions_path = self.path / "predictions.npz"
         self.metrics_path = self.path / "metrics.json"
         self.done_path = self.path / "DONE"

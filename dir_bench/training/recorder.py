@@ -2,7 +2,10 @@
 
 import csv
 import io
+import logging
 import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +14,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dir_bench.results.atomic import write_text
 from dir_bench.results.store import RunFolder
+from dir_bench.results.tables import REGIONS
 from dir_bench.schema import Config
 from dir_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+log = logging.getLogger("dir_bench")
+
+FIGURES = ("labels", "reliability", "curves")
+"""What is drawn for TensorBoard when a run ends."""
 
 
 class Recorder:
@@ -73,8 +83,13 @@ class Recorder:
             shown = f"epoch {record['epoch']}  val {monitor} {record[f'val/all/{monitor}']:.4g}"
             self._bar.update(self._task, description=shown)
 
-    def finish(self, metrics: dict[str, Any]) -> None:
-        """Write the test errors as TensorBoard's hparams, so that its own table compares runs."""
+    def finish(self, metrics: dict[str, Any], predictions: Mapping[str, Any]) -> None:
+        """Write the test errors as TensorBoard's hparams, so that its own table compares runs, and the run's figures.
+
+        Args:
+            metrics: As they will be in metrics.json.
+            predictions: As they will be in predictions.npz.
+        """
         if not self.active:
             return
         config = self.config
@@ -88,6 +103,9 @@ class Recorder:
             "lds": config.lds.name,
             "fds": config.fds.name,
             "loss": config.loss.name,
+            "stages": config.stages.name,
+            "semantics": config.semantics.name,
+            "backbone": str(config.backbone["_target_"]).rpartition(".")[2],
         }
         results = {
             f"test/{region}/{name}": float(value)
@@ -95,7 +113,41 @@ class Recorder:
             for name, value in errors.items()
             if value is not None and name != "count"
         }
-        self._tensorboard(self.trainer.progress.step + 1).add_hparams(chosen, results, run_name=".")
+        self._write_hparams(chosen, results, list(metrics["test"]["all"]))
+        if config.trainer.figures and find_spec("matplotlib") is not None:
+            self._draw(metrics, predictions)
+
+    def _write_hparams(self, chosen: dict[str, Any], results: dict[str, float], names: list[str]) -> None:
+        """Write a row of TensorBoard's table.
+
+        The table takes its columns from one run, so each run names those of all regions, met by its test or not.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        step = self.trainer.progress.step
+        writer = self._tensorboard(step + 1)
+        assert writer.file_writer is not None
+        columns = [f"test/{region}/{name}" for region in REGIONS for name in names if name != "count"]
+        for summary in hparams(chosen, dict.fromkeys(columns, 0.0)):
+            writer.file_writer.add_summary(summary)
+        for name, value in results.items():
+            writer.add_scalar(name, value, step)
+
+    def _draw(self, metrics: dict[str, Any], predictions: Mapping[str, Any]) -> None:
+        """Add `FIGURES` to TensorBoard's images. One that cannot be drawn is logged: it must not cost the run."""
+        from dir_bench.results.plots import draw
+        from dir_bench.results.plots.runs import Group, Run
+        from dir_bench.results.plots.style import pixels
+
+        group = Group(metrics["method"], (Run(self.folder.path, metrics["method"], metrics, predictions),))
+        step = self.trainer.progress.step
+        for name in FIGURES:
+            try:
+                picture = pixels(draw(name, [group]))
+            except Exception as error:
+                log.warning("The figure '%s' of this run could not be drawn: %s", name, error, exc_info=True)
+            else:
+                self._tensorboard(step).add_image(f"figures/{name}", picture, step, dataformats="HWC")
 
     def _tensorboard(self, step: int) -> "SummaryWriter":
         if self._writer is None:

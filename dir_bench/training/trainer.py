@@ -323,6 +323,7 @@ class Trainer:
                 "loss": float(loss),
                 "lr": state.lr,
                 **{f"val/{region}/{name}": v for region, errors in regions.items() for name, v in errors.items()},
+                **self._smoothing_distance(),
             }
         )
         if self.settings.patience is not None and state.since_best >= self.settings.patience:
@@ -331,6 +332,14 @@ class Trainer:
             self.report(state.history[-1])
         if save:
             self._save()
+
+    def _smoothing_distance(self) -> dict[str, float]:
+        """Return how far FDS has its statistics from themselves smoothed, once it has some."""
+        fds = self.module.fds
+        if fds is None or not fds.num_samples_tracked.any():
+            return {}
+        mean, variance = fds.smoothing_distance().tolist()
+        return {"fds/mean_distance": mean, "fds/variance_distance": variance}
 
     def _reseed(self, purpose: str, *position: int) -> None:
         """Seed what layers draw from (dropout). `torch.manual_seed` would queue a call per step for absent GPUs."""
@@ -404,6 +413,10 @@ class Trainer:
         operation = {"sum": torch.distributed.ReduceOp.SUM, "max": torch.distributed.ReduceOp.MAX}[how]
         torch.distributed.all_reduce(tensor, operation)
         return tensor
+
+    def sum_over_processes(self, tensor: Tensor) -> Tensor:
+        """Return the sum of every process's tensor; it is summed in place."""
+        return self._reduce(tensor, "sum")
 
     def _gather(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Return every process's tuple of CPU tensors."""

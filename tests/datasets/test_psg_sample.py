@@ -152,10 +152,12 @@ def test_nothing_is_overwritten_and_too_few_are_refused(sample: Path, tmp_path: 
     with pytest.raises(UserError, match=r"shhs1-dataset-0\.21\.0\.csv exists"):
         write_sample(sample, n=N)
     assert contents(sample) == before
-    (tmp_path / "polysomnography" / "edfs" / "shhs2").mkdir(parents=True)
+    real = tmp_path / "polysomnography" / "edfs" / "shhs2" / "shhs2-200077.edf"
+    real.parent.mkdir(parents=True)
+    real.write_bytes(b"real")
     with pytest.raises(UserError, match="exists"):
         write_sample(tmp_path, n=N)
-    assert not list(tmp_path.rglob("*.*"))
+    assert list(tmp_path.rglob("*.*")) == [real]
     with pytest.raises(UserError, match="too few"):
         write_sample(tmp_path / "new", n=N - 1)
 

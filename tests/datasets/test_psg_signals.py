@@ -446,7 +446,7 @@ def test_an_odd_length_of_records_costs_no_precision_and_no_time(tmp_path: Path)
     path = write_edf(tmp_path / "a.edf", {"EEG": 125, "ECG": 125}, record=1)
     patch(path, 244, b"1.000003")
     recording = read(path)
-    assert recording.signals["EEG"].rate == 125
+    assert recording.signals["eeg"].rate == 125
     patch(path, 244, b"0.9995")
     assert recording.seconds - 1 <= read(path).seconds <= recording.seconds
-    assert float(read(path).signals["EEG"].rate) == pytest.approx(125 / 0.9995, rel=1e-5)
+    assert float(read(path).signals["eeg"].rate) == pytest.approx(125 / 0.9995, rel=1e-5)

@@ -27,6 +27,7 @@ SMALL = [
     "trainer.batch_size=32",
     "backbone.hidden=[16,8]",
     "trainer.threads=1",
+    "trainer.figures=false",
     "dataset.regions.many_over=40",
     "dataset.regions.few_under=8",
 ]

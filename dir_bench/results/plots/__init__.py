@@ -1,0 +1,129 @@
+"""Figures from run folders alone, as those of Yang et al., ICML 2021 (arXiv:2102.09554) and two more.
+
+matplotlib is imported when a figure is drawn, so this module and its list of figures work without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dir_bench.errors import UserError, nearest
+from dir_bench.results.plots import errors, features, labels, training
+from dir_bench.results.plots.runs import Group, read_groups
+from dir_bench.results.plots.style import save, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Options:
+    """What some figures can be told.
+
+    Attributes:
+        reference: The runs that gains are over; none: those of VANILLA.
+        anchors: Labels that features are compared with; none: the middle of the bin with most training samples.
+    """
+
+    reference: Group | None = None
+    anchors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A kind of figure: one line on what it shows, and the function that draws it (within `style.styled`)."""
+
+    shows: str
+    draw: Callable[[Sequence[Group], Options], Figure]
+
+
+PLOTS: dict[str, Plot] = {
+    "labels": Plot(
+        "training labels per bin, by region (figure 6)",
+        lambda groups, options: labels.draw(groups),
+    ),
+    "density": Plot(
+        "test error per bin below the empirical and the LDS density, with correlations (figures 2, 3)",
+        lambda groups, options: errors.draw_density(groups),
+    ),
+    "gain": Plot(
+        "absolute MAE gain per bin over --reference, regions shaded (figures 7, 9)",
+        lambda groups, options: errors.draw_gain(groups, options.reference),
+    ),
+    "reliability": Plot(
+        "mean and spread of the predictions for each bin, beside the diagonal",
+        lambda groups, options: errors.draw_reliability(groups),
+    ),
+    "similarity": Plot(
+        "cosine similarity of feature means and variances to those at --anchor (figures 4, 8a-b, 10)",
+        lambda groups, options: features.draw(groups, options.anchors),
+    ),
+    "fds": Plot(
+        "distance between running and smoothed statistics of FDS over epochs (figure 8c)",
+        lambda groups, options: training.draw_fds(groups),
+    ),
+    "curves": Plot(
+        "training loss, validation error by region and learning rate over epochs",
+        lambda groups, options: training.draw_curves(groups),
+    ),
+}
+"""Name to figure, in the order of `dir-bench plot --help`."""
+
+
+def draw(name: str, groups: Sequence[Group], options: Options | None = None) -> Figure:
+    """Draw one figure of runs that are read already.
+
+    Raises:
+        UserError: If there is no such figure, matplotlib is missing, or the runs lack what it shows.
+    """
+    if name not in PLOTS:
+        raise UserError(f"no figure '{name}'{nearest(name, PLOTS)}: {', '.join(PLOTS)}")
+    with styled():
+        return PLOTS[name].draw(groups, options or Options())
+
+
+def plot(
+    name: str,
+    paths: Sequence[Path | str],
+    *,
+    reference: Path | None = None,
+    anchors: Sequence[float] = (),
+    out: Sequence[Path] = (),
+) -> list[Path]:
+    """Draw one figure of the finished runs under `paths`, write it, and return where.
+
+    Args:
+        name: One of `PLOTS`.
+        paths: Run folders, or folders that hold some. Runs that differ by the seed alone become one line.
+        reference: See `Options`; a run folder, or one that holds its seeds.
+        anchors: See `Options`.
+        out: Files to write, .png, .svg or .pdf; none: plots/NAME.png in the folder that all these runs share.
+
+    Raises:
+        UserError: As `draw`; or there are no finished runs, or a file's ending is none of the three.
+    """
+    if name not in PLOTS:
+        raise UserError(f"no figure '{name}'{nearest(name, PLOTS)}: {', '.join(PLOTS)}")
+    groups = read_groups(paths)
+    over = None if reference is None else _one_group(reference)
+    files = list(out) or [_shared_folder(groups) / "plots" / f"{name}.png"]
+    figure = draw(name, groups, Options(over, tuple(anchors)))
+    for file in files:
+        save(figure, file)
+    return files
+
+
+def _one_group(path: Path) -> Group:
+    groups = read_groups([path])
+    if len(groups) > 1:
+        names = ", ".join(group.label for group in groups)
+        raise UserError(f"--reference {path} holds several methods ({names}): name the folder of one.")
+    return groups[0]
+
+
+def _shared_folder(groups: Sequence[Group]) -> Path:
+    return Path(os.path.commonpath([run.path for group in groups for run in group.runs]))
