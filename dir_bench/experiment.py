@@ -21,18 +21,20 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
 from dir_bench.datasets.base import Data, Dataset, file_hash
+from dir_bench.datasets.resampled import resampled
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
+from dir_bench.methods.resample import Settings
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug
 from dir_bench.results.store import RunFolder, run_environment
-from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages
-from dir_bench.task import Task, target_bins
+from dir_bench.schema import ADDED_LATER, NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages
+from dir_bench.task import Task, relevance_of_bins, target_bins
 from dir_bench.training import checkpoint
 from dir_bench.training.network import Network, synchronise_batch_norm
 from dir_bench.training.recorder import Recorder
-from dir_bench.training.streams import stream_seed
+from dir_bench.training.streams import stream, stream_seed
 from dir_bench.training.trainer import Trainer, freeze
 
 log = logging.getLogger("dir_bench")
@@ -65,7 +67,8 @@ def identities(config: Config) -> tuple[str, str]:
     if weights is not None:  # it is their content that counts, wherever they lie
         path = Path(str(weights))
         plain["backbone"] |= {"weights": file_hash(path) if path.is_file() else str(path)}
-    return identity(plain, NUMBERLESS), identity(plain, (*NUMBERLESS, "seed"))
+    ignored = (*NUMBERLESS, *(group for group in ADDED_LATER if plain[group]["name"] == "none"))
+    return identity(plain, ignored), identity(plain, (*ignored, "seed"))
 
 
 def toggles(config: Config) -> Toggles:
@@ -81,6 +84,7 @@ def toggles(config: Config) -> Toggles:
         fds_sigma=config.fds.sigma,
         loss=config.loss.name,
         stages=config.stages.name,
+        resample=config.resample.name,
         semantics=_semantics_name(config),
         default_loss=recipe.loss,
         default_focal=recipe.focal_loss,
@@ -212,6 +216,7 @@ def _run(
     data: Data = configs.build(config.dataset.source).load()
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
+    data = resample(config, data, task, network, fabric.device)
     if stage_one is not None:
         _take_backbone(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)
@@ -305,6 +310,34 @@ def build_fds(config: Config, feature_dim: int) -> FDS | None:
         feedback=semantics.fds_feedback,
         **choices,
     )
+
+
+def resample(config: Config, data: Data, task: Task, network: Network, device: torch.device) -> Data:
+    """Return the data with the training split resampled, if that is asked for; the network is as initialised.
+
+    Regions, counts and FDS's bins stay those of the original split, and validation and test are untouched.
+    """
+    chosen = config.resample
+    if chosen.name == "none":
+        return data
+    train = resampled(
+        data.train,
+        task.bins,
+        relevance_of_bins(config, task),
+        Settings(
+            chosen.name == "smogn",
+            chosen.threshold,
+            chosen.neighbours,
+            chosen.perturbation,
+            chosen.over,
+            chosen.under,
+        ),
+        stream(config.seed, "resample"),
+        backbone=network.backbone,
+        device=device,
+        size=chosen.size,
+    )
+    return replace(data, train=train)
 
 
 def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.evaluation.metrics import EXTRA_TERMS, region_metrics
-from dir_bench.labels import Regions, TargetBins, bin_weights
+from dir_bench.labels import Regions, TargetBins, bin_weights, lds_density, relevance
 from dir_bench.schema import Config, DatasetConfig
 
 Errors = dict[str, dict[str, Any]]
@@ -64,19 +64,38 @@ def target_bins(dataset: DatasetConfig) -> TargetBins:
     return TargetBins.regular(**asdict(dataset.bins))
 
 
+def relevance_of_bins(config: Config, task: Task) -> npt.NDArray[np.float64]:
+    """Return how rare each bin is for resampling; with LDS, bins are ordered by the smoothed density.
+
+    Earlier bins than the first in use hold no samples, and are the rarest.
+    """
+    density = np.zeros(len(task.counts))
+    used, smoothing = task.counts[task.bins.first :], _smoothing(config)
+    density[task.bins.first :] = used if smoothing is None else lds_density(used, **smoothing)
+    return relevance(task.counts, density)
+
+
+def _smoothing(config: Config) -> dict[str, Any] | None:
+    """Return the settings of `lds_density`; None without LDS."""
+    semantics, kernel = config.semantics, config.lds
+    if kernel.name == "none":
+        return None
+    return {
+        "kernel": kernel.name,
+        "kernel_size": kernel.kernel_size,
+        "sigma": kernel.sigma,
+        "boundary": semantics.lds_boundary,
+        "integers": semantics.lds_integers,
+        "tails": semantics.kernel_tails,
+    }
+
+
 def _weights(config: Config, bins: TargetBins, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
     if config.reweight.name == "none":
         return None
-    semantics, kernel = config.semantics, config.lds
-    lds: dict[str, Any] | None = None
-    if kernel.name != "none":
-        lds = {
-            "kernel": kernel.name,
-            "kernel_size": kernel.kernel_size,
-            "sigma": kernel.sigma,
-            "boundary": semantics.lds_boundary,
-            "integers": semantics.lds_integers,
-            "tails": semantics.kernel_tails,
-        }
-    choices: dict[str, Any] = {"reweight": config.reweight.name, "clip": semantics.inv_clip, "lds": lds}
+    choices: dict[str, Any] = {
+        "reweight": config.reweight.name,
+        "clip": config.semantics.inv_clip,
+        "lds": _smoothing(config),
+    }
     return bin_weights(counts, first=bins.first, **choices)

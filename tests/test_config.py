@@ -10,7 +10,7 @@ from dir_bench.errors import UserError
 
 GROUPS = [
     "backbone", "dataset", "fds", "lds", "loss", "method", "optimizer", "preset",
-    "reweight", "schedule", "semantics", "stages", "trainer",
+    "resample", "reweight", "schedule", "semantics", "stages", "trainer",
 ]  # fmt: skip
 DATASETS = config.options("dataset")
 CHOICES = [(group, name) for group in GROUPS for name in config.options(group)]
@@ -31,6 +31,10 @@ def test_every_choice_composes_and_binds(group, name):
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("method", config.options("method"))
 def test_every_method_composes_on_every_dataset(dataset, method):
+    if method.startswith(("smoter", "smogn")) and config.compose([f"dataset={dataset}"]).dataset.no_resampling:
+        with pytest.raises(UserError, match="is not for"):
+            config.compose([f"dataset={dataset}", f"method={method}"])
+        return
     composed = config.compose([f"dataset={dataset}", f"method={method}"])
     assert (composed.lds.name != "none") == ("_lds" in method)
     assert (composed.fds.name != "none") == ("_fds" in method)
@@ -53,6 +57,13 @@ def test_a_dataset_brings_its_recipe_and_the_command_line_wins():
 def test_a_method_wins_over_the_recipe_of_its_dataset():
     focal = config.compose(["dataset=sts_b", "method=focal_r"]).loss
     assert (focal.name, focal.beta) == ("focal_mse", 20)
+
+
+def test_lds_goes_with_resampling_without_weights():
+    composed = config.compose(["dataset=sts_b", "method=smogn_lds_fds"])
+    assert (composed.resample.name, composed.reweight.name, composed.lds.name) == ("smogn", "none", "gaussian")
+    assert (composed.resample.neighbours, composed.resample.perturbation) == (7, 0.1)
+    assert config.compose(["dataset=agedb", "method=smoter"]).resample.neighbours == 5
 
 
 def test_one_quirk_can_be_set_alone():
@@ -95,6 +106,16 @@ def test_one_quirk_can_be_set_alone():
         (["dataset.regions.many=[1000]"], ["bin 1000"]),
         (["trainer.precision=64"], ["trainer.precision"]),
         (["stages=rrt", "reweight=inv", "stages.epochs=0"], ["stages.epochs=0"]),
+        (["resample=smote"], ["resample=smote", "'smoter'"]),
+        (["resample=smogn", "reweight=inv"], ["resample=smogn", "reweight=inv", "twice"]),
+        (["method=rrt", "resample=smoter"], ["resample=smoter", "twice"]),
+        (["resample=smoter", "dataset=nyud2"], ["resample=smoter", "NYUD2-DIR", "a picture holds"]),
+        (["method=smogn_lds", "dataset=shhs"], ["resample=smogn", "SHHS-DIR", "nights"]),
+        (["resample=smogn", "resample.threshold=1"], ["resample.threshold=1"]),
+        (["resample=smogn", "resample.neighbours=0"], ["resample.neighbours=0"]),
+        (["resample=smogn", "resample.perturbation=0"], ["resample.perturbation=0"]),
+        (["resample=smogn", "resample.over=-1"], ["resample.over=-1"]),
+        (["resample=smogn", "resample.under=1.5"], ["resample.under=1.5"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_what_is_near(overrides, parts):

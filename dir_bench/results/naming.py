@@ -147,6 +147,8 @@ def _name_weights(toggles: Toggles, part: list[str], settings: list[str]) -> Non
     smoothed = toggles.lds != "none"
     if toggles.stages == "rrt":
         implied = "inv"
+    elif toggles.resample != "none":
+        implied = "none"  # there, LDS shapes the resampling
     elif smoothed and toggles.loss.startswith("focal_"):
         implied = toggles.lds_reweight
     elif smoothed and not part:
