@@ -21,6 +21,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
 from dir_bench.datasets.base import Data, Dataset, file_hash
+from dir_bench.datasets.resampled import resampled
 from dir_bench.datasets.subsets import curate
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
@@ -28,6 +29,7 @@ from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
 from dir_bench.methods.heads import Classification, Head, Regression, class_values
 from dir_bench.methods.mixup import Mix, Mixing, unmixed
+from dir_bench.methods.resample import Settings
 from dir_bench.results.atomic import write_npz
 from dir_bench.results.naming import (
     Toggles,
@@ -41,7 +43,7 @@ from dir_bench.results.naming import (
 from dir_bench.results.store import RunFolder, run_environment
 from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages, unset
 from dir_bench.schema import Head as HeadConfig
-from dir_bench.task import Task, label_record, target_bins
+from dir_bench.task import Task, label_record, relevance_of_bins, target_bins
 from dir_bench.training import checkpoint
 from dir_bench.training.features import feature_statistics
 from dir_bench.training.network import Network, synchronise_batch_norm
@@ -111,6 +113,7 @@ def toggles(config: Config) -> Toggles:
         decode=config.head.decode,
         mixup=config.mixup.name,
         stages=config.stages.name,
+        resample=config.resample.name,
         semantics=_semantics_name(config),
         default_loss=recipe.loss,
         default_focal=recipe.focal_loss,
@@ -242,6 +245,7 @@ def _run(
     data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
+    data = resample(config, data, task, network, fabric.device)
     if stage_one is not None:
         _take_backbone(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)
@@ -340,6 +344,34 @@ def build_fds(config: Config, feature_dim: int) -> FDS | None:
         feedback=semantics.fds_feedback,
         **choices,
     )
+
+
+def resample(config: Config, data: Data, task: Task, network: Network, device: torch.device) -> Data:
+    """Return the data with the training split resampled, if that is asked for; the network is as initialised.
+
+    Regions, counts and FDS's bins stay those of the original split, and validation and test are untouched.
+    """
+    chosen = config.resample
+    if chosen.name == "none":
+        return data
+    train = resampled(
+        data.train,
+        task.bins,
+        relevance_of_bins(config, task),
+        Settings(
+            chosen.name == "smogn",
+            chosen.threshold,
+            chosen.neighbours,
+            chosen.perturbation,
+            chosen.over,
+            chosen.under,
+        ),
+        stream(config.seed, "resample"),
+        backbone=network.backbone,
+        device=device,
+        size=chosen.size,
+    )
+    return replace(data, train=train)
 
 
 def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -22,6 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "head.value": ("center", "edge"),
     "mixup.name": ("none", "input", "manifold"),
     "stages.name": ("none", "rrt", "crt"),
+    "resample.name": ("none", "smoter", "smogn"),
     "schedule.interval": ("epoch", "step"),
     "trainer.eval_unit": ("epoch", "step"),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
@@ -47,6 +48,7 @@ NUMBERLESS = (
     "dataset.recipe",
     "dataset.published",
     "dataset.dense",
+    "dataset.no_resampling",
     "semantics.name",
     "subset.name",
     "subset.title",
@@ -70,7 +72,7 @@ NUMBERLESS = (
 )
 """Keys that cannot change a run's numbers, left out of its identity."""
 
-ADDED = ("head", "mixup", "subset", "reweight.beta")
+ADDED = ("head", "mixup", "subset", "resample", "reweight.beta")
 """Keys that came after the first runs: left out of an identity while they are as they are by default."""
 
 
@@ -136,6 +138,7 @@ class Recipe:
     rrt_epochs: int | None = None
     rrt_max_steps: int | None = None
     rrt_lr: float = 1e-4
+    neighbours: int = 5
 
 
 @dataclass
@@ -155,6 +158,7 @@ class DatasetConfig:
     table_metrics: list[str] = field(default_factory=lambda: ["mae", "gm"])
     published: Semantics = field(default_factory=Semantics)
     recipe: Recipe = field(default_factory=Recipe)
+    no_resampling: str | None = None  # why its samples cannot be interpolated, as the end of a sentence
 
 
 @dataclass
@@ -240,6 +244,19 @@ class Stages:
 
 
 @dataclass
+class Resample:
+    """SMOTER and SMOGN, see `methods.resample`."""
+
+    name: str = "none"
+    threshold: float = 0.8
+    neighbours: int = 5
+    perturbation: float = 0.1
+    over: float | None = None
+    under: float | None = None
+    size: int = 32
+
+
+@dataclass
 class Schedule:
     source: dict[str, Any] | None = None
     interval: str = "epoch"
@@ -286,6 +303,7 @@ class Config:
     head: Head = field(default_factory=Head)
     mixup: Mixup = field(default_factory=Mixup)
     stages: Stages = field(default_factory=Stages)
+    resample: Resample = field(default_factory=Resample)
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: Schedule = field(default_factory=Schedule)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -299,7 +317,8 @@ def check(config: Config) -> None:
             raise UserError(f"{key}={value} is not a choice{nearest(str(value), choices)}: {', '.join(choices)}")
     _check_numbers(config)
     reweight, lds, fds = config.reweight.name, config.lds.name, config.fds.name
-    if lds != "none" and reweight == "none":
+    _check_resample(config)
+    if lds != "none" and reweight == "none" and config.resample.name == "none":
         raise UserError(
             f"lds={lds} smooths the density that re-weighting inverts, and reweight=none uses none: add "
             f"reweight={config.dataset.recipe.lds_reweight} (the paper's VANILLA + LDS on {config.dataset.title}) "
@@ -328,6 +347,34 @@ def check(config: Config) -> None:
     _check_subset(config)
     if config.trainer.epochs is None and config.trainer.max_steps is None:
         raise UserError("the run would never end: set trainer.epochs or trainer.max_steps")
+
+
+def _check_resample(config: Config) -> None:
+    settings, dataset = config.resample, config.dataset
+    if settings.name == "none":
+        return
+    for key in ("reweight", "stages"):
+        if (name := getattr(config, key).name) != "none":
+            raise UserError(
+                f"resample={settings.name} makes rare labels frequent, and {key}={name} weights them as if they were "
+                f"still rare: both would count the imbalance twice; drop one of them (lds alone shapes the resampling)"
+            )
+    if dataset.no_resampling is not None:
+        raise UserError(f"resample={settings.name} is not for {dataset.title}: {dataset.no_resampling}")
+    if not 0 < settings.threshold < 1:
+        raise UserError(f"resample.threshold={settings.threshold} must lie between 0 and 1 (the relevance of a bin)")
+    if settings.neighbours < 1 or settings.size < 1:
+        raise UserError(
+            f"resample.neighbours={settings.neighbours} and resample.size={settings.size} must be at least 1"
+        )
+    if not settings.perturbation > 0:
+        raise UserError(f"resample.perturbation={settings.perturbation} must be above 0 (standard deviations)")
+    if settings.over is not None and not settings.over >= 0:
+        raise UserError(f"resample.over={settings.over} must not be negative (synthetic samples per rare one)")
+    if settings.under is not None and not 0 < settings.under <= 1:
+        raise UserError(
+            f"resample.under={settings.under} must be above 0, and 1 at most (share of common samples kept)"
+        )
 
 
 def _check_bins(config: Config) -> None:
@@ -492,6 +539,10 @@ def without_unused(config: Config) -> Config:
         config.mixup = Mixup() if config.mixup.name == "none" else replace(config.mixup, layers=Mixup().layers)
     if config.stages.name == "none":
         config.stages = Stages()
+    if config.resample.name == "none":
+        config.resample = Resample()
+    elif config.resample.name == "smoter":  # it adds no noise
+        config.resample = replace(config.resample, perturbation=Resample.perturbation)
     if config.loss.name in ("l1", "mse"):  # they have no settings
         config.loss = Loss(config.loss.name)
     return config

@@ -1,14 +1,14 @@
 """What the labels of a dataset say, before any network: bins, regions, weights, and how errors are reported."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dir_bench.evaluation.metrics import EXTRA_TERMS, region_metrics
-from dir_bench.labels import Regions, TargetBins, bin_weights, lds_density
+from dir_bench.labels import Regions, TargetBins, bin_weights, lds_density, relevance
 from dir_bench.schema import Config, DatasetConfig, Kernel
 
 Errors = dict[str, dict[str, Any]]
@@ -64,17 +64,27 @@ def target_bins(dataset: DatasetConfig) -> TargetBins:
     return TargetBins.regular(**asdict(dataset.bins))
 
 
-def _weights(config: Config, bins: TargetBins, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
-    if config.reweight.name == "none":
+def relevance_of_bins(config: Config, task: Task) -> npt.NDArray[np.float64]:
+    """Return how rare each bin is for resampling; with LDS, bins are ordered by the smoothed density.
+
+    Earlier bins than the first in use hold no samples, and are the rarest.
+    """
+    return relevance(task.counts, _density(config, task))
+
+
+def _density(config: Config, task: Task) -> npt.NDArray[np.float64]:
+    """Return the density of each bin: its counts, smoothed if LDS is on; 0 before the first bin in use."""
+    density = np.zeros(len(task.counts))
+    used, smoothing = task.counts[task.bins.first :], _smoothing(config)
+    density[task.bins.first :] = used if smoothing is None else lds_density(used, **smoothing)
+    return density
+
+
+def _smoothing(config: Config) -> dict[str, Any] | None:
+    """Return the settings of `lds_density`; None without LDS."""
+    semantics, kernel = config.semantics, config.lds
+    if kernel.name == "none":
         return None
-    lds = None if config.lds.name == "none" else _smoothing(config, config.lds)
-    choices: dict[str, Any] = {"reweight": config.reweight.name, "clip": config.semantics.inv_clip, "lds": lds}
-    return bin_weights(counts, first=bins.first, beta=config.reweight.beta, **choices)
-
-
-def _smoothing(config: Config, kernel: Kernel) -> dict[str, Any]:
-    """Return the settings of `lds_density`."""
-    semantics = config.semantics
     return {
         "kernel": kernel.name,
         "kernel_size": kernel.kernel_size,
@@ -85,6 +95,17 @@ def _smoothing(config: Config, kernel: Kernel) -> dict[str, Any]:
     }
 
 
+def _weights(config: Config, bins: TargetBins, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
+    if config.reweight.name == "none":
+        return None
+    choices: dict[str, Any] = {
+        "reweight": config.reweight.name,
+        "clip": config.semantics.inv_clip,
+        "lds": _smoothing(config),
+    }
+    return bin_weights(counts, first=bins.first, beta=config.reweight.beta, **choices)
+
+
 def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:
     """Return what figures need to know of a run's training labels, so that they need no data; see `labels.npz`.
 
@@ -93,12 +114,11 @@ def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:
         counts, its region (codes of `labels.regions`) and its LDS density: counts smoothed by the run's kernel, by a
         Gaussian of 5 bins and sigma 2 where LDS is off.
     """
-    kernel = config.lds if config.lds.name != "none" else Kernel("gaussian")
-    density = lds_density(task.counts[task.bins.first :], **_smoothing(config, kernel))
+    smoothed = config if config.lds.name != "none" else replace(config, lds=Kernel("gaussian"))
     return {
         "edges": task.bins.edges,
         "first": np.asarray(task.bins.first),
         "counts": task.counts,
         "region": task.regions.codes.astype(np.int8),
-        "density": np.concatenate([np.zeros(task.bins.first), density]),
+        "density": _density(smoothed, task),
     }

@@ -10,7 +10,7 @@ from dir_bench.errors import UserError
 
 GROUPS = [
     "backbone", "dataset", "fds", "head", "lds", "loss", "method", "mixup", "optimizer", "preset",
-    "reweight", "schedule", "semantics", "stages", "subset", "trainer",
+    "resample", "reweight", "schedule", "semantics", "stages", "subset", "trainer",
 ]  # fmt: skip
 DATASETS = config.options("dataset")
 CHOICES = [(group, name) for group in GROUPS for name in config.options(group)]
@@ -34,6 +34,10 @@ def test_every_choice_composes_and_binds(group, name):
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("method", config.options("method"))
 def test_every_method_composes_on_every_dataset(dataset, method):
+    if method.startswith(("smoter", "smogn")) and config.compose([f"dataset={dataset}"]).dataset.no_resampling:
+        with pytest.raises(UserError, match="is not for"):
+            config.compose([f"dataset={dataset}", f"method={method}"])
+        return
     composed = config.compose([f"dataset={dataset}", f"method={method}"])
     assert (composed.lds.name != "none") == ("_lds" in method)
     assert (composed.fds.name != "none") == ("_fds" in method)
@@ -68,11 +72,23 @@ def test_a_class_stands_for_a_year_a_score_or_the_middle_of_its_bin():
 def test_parts_that_came_later_are_left_out_of_an_identity_while_they_are_off(dataset):
     plain = config.to_dict(config.compose([f"dataset={dataset}", "method=inv"]))
     assert schema.unset(plain) == schema.ADDED
-    before = {key: value for key, value in plain.items() if key not in ("head", "mixup", "subset")}
+    before = {key: value for key, value in plain.items() if key not in ("head", "mixup", "subset", "resample")}
     before["reweight"] = {"name": "inv"}
     assert schema.unset(before) == schema.ADDED
-    assert schema.unset(config.to_dict(config.compose(["method=m_mixup"]))) == ("head", "subset", "reweight.beta")
-    assert schema.unset(config.to_dict(config.compose(["method=crt"]))) == ("mixup", "subset")
+    assert schema.unset(config.to_dict(config.compose(["method=m_mixup"]))) == (
+        "head",
+        "subset",
+        "resample",
+        "reweight.beta",
+    )
+    assert schema.unset(config.to_dict(config.compose(["method=crt"]))) == ("mixup", "subset", "resample")
+
+
+def test_lds_goes_with_resampling_without_weights():
+    composed = config.compose(["dataset=sts_b", "method=smogn_lds_fds"])
+    assert (composed.resample.name, composed.reweight.name, composed.lds.name) == ("smogn", "none", "gaussian")
+    assert (composed.resample.neighbours, composed.resample.perturbation) == (7, 0.1)
+    assert config.compose(["dataset=agedb", "method=smoter"]).resample.neighbours == 5
 
 
 def test_one_quirk_can_be_set_alone():
@@ -143,6 +159,16 @@ def test_one_quirk_can_be_set_alone():
         (["subset=skew_1", "subset.peaks=[{locaton:1}]"], ["'locaton'", "subset.peaks"]),
         (["subset=test_as_train", "subset.test_share=1"], ["subset.test_share=1"]),
         (["subset=skew_2", "dataset=nyud2"], ["subset=skew_2", "NYUD2-DIR", "pixel"]),
+        (["resample=smote"], ["resample=smote", "'smoter'"]),
+        (["resample=smogn", "reweight=inv"], ["resample=smogn", "reweight=inv", "twice"]),
+        (["method=rrt", "resample=smoter"], ["resample=smoter", "twice"]),
+        (["resample=smoter", "dataset=nyud2"], ["resample=smoter", "NYUD2-DIR", "a picture holds"]),
+        (["method=smogn_lds", "dataset=shhs"], ["resample=smogn", "SHHS-DIR", "nights"]),
+        (["resample=smogn", "resample.threshold=1"], ["resample.threshold=1"]),
+        (["resample=smogn", "resample.neighbours=0"], ["resample.neighbours=0"]),
+        (["resample=smogn", "resample.perturbation=0"], ["resample.perturbation=0"]),
+        (["resample=smogn", "resample.over=-1"], ["resample.over=-1"]),
+        (["resample=smogn", "resample.under=1.5"], ["resample.under=1.5"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_what_is_near(overrides, parts):

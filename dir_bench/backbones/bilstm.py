@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dir_bench.errors import UserError
+from dir_bench.methods.blending import Blend
 
 OFFICIAL_ENCODER = {
     "pair_encoder._text_field_embedder.token_embedder_words.": "embedding.",
@@ -69,26 +70,53 @@ class BiLSTMPair(nn.Module):
         self.lstm = nn.LSTM(word_dim, hidden, layers, batch_first=True, bidirectional=True)
         self.feature_dim = 8 * hidden
 
-    def forward(self, inputs: tuple[Tensor, npt.ArrayLike, Tensor, npt.ArrayLike]) -> Tensor:
-        """Return pair embeddings, shape ``(b, feature_dim)``, of (tokens1, lengths1, tokens2, lengths2).
+    def forward(self, inputs: tuple[Any, ...]) -> Tensor:
+        """Return pair embeddings, shape ``(b, feature_dim)``, of (tokens1, lengths1, tokens2, lengths2), or a Blend.
 
         Lengths lie on the host, so that nothing waits for the device.
         """
-        tokens1, lengths1, tokens2, lengths2 = inputs
-        width = max(tokens1.shape[1], tokens2.shape[1])
-        tokens = torch.cat([nn.functional.pad(t, (0, width - t.shape[1])) for t in (tokens1, tokens2)])
-        lengths = torch.from_numpy(np.concatenate([lengths1, lengths2]))
-        u, v = self.encode(tokens, lengths).chunk(2)
+        words, lengths = self.embed(inputs)
+        u, v = self.encode(words, lengths).chunk(2)
         return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
 
-    def encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+    def embed(self, inputs: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """Return the word vectors of all first, then all second sentences, and their lengths on the CPU.
+
+        Of a Blend, first sentences are mixed with first ones and second with second ones, word by word, to the length
+        of the longer; the shorter goes on with zeros.
+
+        Args:
+            inputs: (tokens1, lengths1, tokens2, lengths2), or a `Blend` of two such.
+
+        Returns:
+            Shapes ``(2b, t, word_dim)`` and ``(2b,)``.
+        """
+        if not isinstance(inputs, Blend):
+            tokens1, lengths1, tokens2, lengths2 = inputs
+            tokens = torch.cat(_to_one_width(tokens1, tokens2))
+            return self.embedding(tokens), torch.from_numpy(np.concatenate([lengths1, lengths2]))
+        (words, lengths), (others, other_lengths) = self.embed(inputs.first), self.embed(inputs.second)
+        pairs = zip(*(both.chunk(2) for both in _to_one_width(words, others)), strict=True)
+        mixed = [inputs.of(one, other, part) for part, (one, other) in enumerate(pairs)]
+        return torch.cat(mixed), torch.maximum(lengths, other_lengths)
+
+    def summarise(self, inputs: tuple[Any, ...]) -> Tensor:
+        """Return the mean word vectors of both sentences side by side, shape ``(b, 2 * word_dim)``: for distances."""
+        words, lengths = self.embed(inputs)
+        means = words.sum(1) / lengths.to(words)[:, None]
+        return torch.cat(means.chunk(2), dim=1)
+
+    def spread(self) -> Tensor:
+        """Return the standard deviation of each number of a word vector over the vocabulary, shape ``(word_dim,)``."""
+        return self.embedding.weight.detach()[1:].std(0)
+
+    def encode(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Return sentence embeddings, shape ``(n, 2 * hidden)``.
 
         Args:
-            tokens: Word numbers, padded with 0, shape ``(n, t)``.
+            words: Word vectors, shape ``(n, t, word_dim)``; those beyond a sentence's length do not count.
             lengths: Words per sentence, shape ``(n,)``, on the CPU: packing reads them there.
         """
-        words = self.embedding(tokens)
         for layer in self.highway:
             candidate, gate = layer(words).chunk(2, dim=-1)
             gate = torch.sigmoid(gate)
@@ -104,6 +132,14 @@ class BiLSTMPair(nn.Module):
     def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the state dicts of backbone and regressor from a published checkpoint, see `from_official`."""
         return from_official(state)
+
+
+def _to_one_width(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both with zeros appended along the second dimension, up to the longer."""
+    width = max(one.shape[1], other.shape[1])
+    rest = (0, 0) * (one.dim() - 2)
+    padded = [nn.functional.pad(part, (*rest, 0, width - part.shape[1])) for part in (one, other)]
+    return padded[0], padded[1]
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -3,6 +3,7 @@
 from dir_bench.labels.bins import TargetBins
 from dir_bench.labels.density import kernel_window, lds_density
 from dir_bench.labels.regions import Regions
+from dir_bench.labels.relevance import relevance
 from dir_bench.labels.weights import bin_weights
 
-__all__ = ["Regions", "TargetBins", "bin_weights", "kernel_window", "lds_density"]
+__all__ = ["Regions", "TargetBins", "bin_weights", "kernel_window", "lds_density", "relevance"]

@@ -179,6 +179,8 @@ def _name_weights(toggles: Toggles, part: list[str], settings: list[str]) -> Non
     smoothed = toggles.lds != "none"
     if toggles.stages != "none":
         implied = {"rrt": "inv", "crt": "class_balanced"}[toggles.stages]
+    elif toggles.resample != "none":
+        implied = "none"  # there, LDS shapes the resampling
     elif smoothed and toggles.loss.startswith("focal_"):
         implied = toggles.lds_reweight
     elif smoothed and not part:

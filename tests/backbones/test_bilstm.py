@@ -57,12 +57,12 @@ def test_encoding_equals_the_lstm_run_sentence_by_sentence(batch: Inputs) -> Non
     for i, length in enumerate(lengths.tolist()):
         outputs, _ = network.lstm(network.embedding(tokens[i : i + 1, :length]))
         expected = outputs[0].max(dim=0).values
-        torch.testing.assert_close(network.encode(tokens, lengths)[i], expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(network.encode(network.embedding(tokens), lengths)[i], expected, rtol=0, atol=1e-6)
 
 
 def test_pair_embedding_is_u_v_difference_and_product(batch: Inputs) -> None:
     network = small()
-    u, v = network.encode(batch[0], batch[1]), network.encode(batch[2], batch[3])
+    u, v = (network.encode(network.embedding(tokens), lengths) for tokens, lengths in (batch[:2], batch[2:]))
     features = network(batch)
     assert features.shape == (4, network.feature_dim) == (4, 32)
     torch.testing.assert_close(features, torch.cat([u, v, (u - v).abs(), u * v], dim=1), rtol=0, atol=1e-6)

@@ -51,6 +51,12 @@ NAMES = [
     ({"stages": "rrt", "reweight": "inv"}, "RRT", "rrt"),
     ({"stages": "rrt", "reweight": "inv", "lds": "gaussian", **FACES}, "RRT + LDS", "rrt_lds"),
     ({"resample": "smogn", "lds": "gaussian", "fds": "gaussian"}, "SMOGN + LDS + FDS", "smogn_lds_fds"),
+    ({"resample": "smoter"}, "SMOTER", "smoter"),
+    (
+        {"resample": "smogn", "loss": "focal_l1", "lds": "gaussian", **FACES},
+        "SMOGN + FOCAL-R + LDS",
+        "smogn_focal_r_lds",
+    ),
     ({"mixup": "manifold"}, "M-MIXUP", "m_mixup"),
     ({"mixup": "input"}, "MIXUP", "mixup"),
     ({"head": "classification"}, "CLS-VANILLA", "cls_vanilla"),

@@ -90,6 +90,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         (10, ["backbone.dropout=0.3", "schedule=cosine"]),  # the last step of the first epoch
         (13, ["method=sqinv_lds_fds"]),
         (15, ["method=sqinv_lds_fds", "fds.statistics=stream"]),
+        (13, ["method=smogn_lds_fds"]),
         (14, ["fds=gaussian", "fds.statistics=stream", "trainer.eval_unit=step", "trainer.eval_every=7"]),
         (13, ["method=mixup", "fds=gaussian"]),
         (17, ["method=m_mixup", "mixup.layers=[0,1,2]"]),
