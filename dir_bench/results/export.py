@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from dir_bench.results.records import Problem
 from dir_bench.results.render import HOLE, Line, Shown, heading, holes, lines, notes
 from dir_bench.results.tables import REFERENCE, Column, Row, Table
+
+_Marks = Mapping[Column, tuple[frozenset[str], frozenset[str]]]
 
 _STYLE = """\
 :root { color-scheme: light dark; }
@@ -138,9 +140,10 @@ def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     heads = ("metric", "region", "mean", "std", "n", "best", "within_noise", "gain", "p", "p_holm")
     writer.writerow(["dataset", "title", "method", *heads, *(f"published_{paper}" for paper in papers)])
     for table in tables:
+        marks = _marks(table)
         for row in table.rows:
             for column in table.columns:
-                cell = _plain_cell(table, row, column)
+                cell = _plain_cell(row, column, marks)
                 values = [str(v).lower() if isinstance(v, bool) else v for v in (cell[name] for name in heads)]
                 printed = [cell["published"].get(paper) for paper in papers]
                 writer.writerow([table.dataset, table.title, row.label, *values, *printed])
@@ -159,7 +162,7 @@ def _json(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
                 "title": table.title,
                 "against": list(table.against),
                 "compared_with": table.compared,
-                "rows": [_plain_row(table, row) for row in table.rows],
+                "rows": _plain_rows(table),
                 "best_gains": [{"metric": m, "region": r, "gain": gain} for (m, r), gain in table.top_gains.items()],
                 "test_samples": dict(table.counts),
                 "notes": [*notes(table, "best", "within_noise")],
@@ -171,19 +174,29 @@ def _json(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _plain_row(table: Table, row: Row) -> dict[str, Any]:
-    return {
-        "label": row.label,
-        "method": row.method,
-        "seeds": list(row.seeds),
-        "missing_seeds": list(row.missing),
-        "fill": row.fill or None,
-        "published_as": dict(row.printed_as),
-        "cells": [_plain_cell(table, row, column) for column in table.columns],
-    }
+def _plain_rows(table: Table) -> list[dict[str, Any]]:
+    marks = _marks(table)
+    return [
+        {
+            "label": row.label,
+            "method": row.method,
+            "seeds": list(row.seeds),
+            "missing_seeds": list(row.missing),
+            "fill": row.fill or None,
+            "published_as": dict(row.printed_as),
+            "cells": [_plain_cell(row, column, marks) for column in table.columns],
+        }
+        for row in table.rows
+    ]
 
 
-def _plain_cell(table: Table, row: Row, column: Column) -> dict[str, Any]:
+def _marks(table: Table) -> _Marks:
+    """Return for each column the labels of the best rows, and of those within noise of them."""
+    return {column: (table.best(column), table.within_noise(column)) for column in table.columns}
+
+
+def _plain_cell(row: Row, column: Column, marks: _Marks) -> dict[str, Any]:
+    best, near = marks[column]
     cell, test = row.cells.get(column), row.tests.get(column)
     mean, std, n = (cell.mean, cell.std, cell.n) if cell is not None else (None, None, 0)
     return {
@@ -192,8 +205,8 @@ def _plain_cell(table: Table, row: Row, column: Column) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         "n": n,
-        "best": row.label in table.best(column),
-        "within_noise": row.label in table.within_noise(column),
+        "best": row.label in best,
+        "within_noise": row.label in near,
         "gain": row.gains.get(column),
         "p": test.p if test is not None else None,
         "p_holm": test.p_holm if test is not None else None,

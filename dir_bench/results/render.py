@@ -247,7 +247,7 @@ def _grid(headings: Sequence[str], body: Sequence[Sequence[Text | str]]) -> Rich
         if place == 0:
             grid.add_column(head, overflow="fold", min_width=min(widest, _LABEL))
         else:
-            grid.add_column(head, justify="right", no_wrap=True, min_width=widest)
+            grid.add_column(head, justify="right", no_wrap=True, width=widest)  # so that rich need not measure
     for line in body:
         grid.add_row(*line)
     return grid
