@@ -88,6 +88,32 @@ def method_name(toggles: Toggles) -> str:
     return " + ".join(part) + (f" [{';'.join(settings)}]" if settings else "")
 
 
+def overrides(name: str) -> list[str]:
+    """Return the settings of `dir-bench train` that give the method of this name: the inverse of `method_name`.
+
+    The part before the brackets is a preset, a file of configs/method that has its slug for a name; whether there is
+    such a preset is for the caller to see. "VANILLA + LDS [KERNEL=TRIANGULAR]" gives method=vanilla_lds lds=triang.
+
+    Raises:
+        ValueError: If a setting in the brackets is none of those that papers vary: KERNEL, KS, SIGMA, LOSS.
+    """
+    method, _, settings = name.partition(" [")
+    smoothers = [part.lower() for part in method.split(" + ") if part in ("LDS", "FDS")]
+    found = [f"method={slug(method)}"]
+    kernels = {shown: choice for choice, shown in _KERNELS.items()}
+    for key, _, value in (setting.partition("=") for setting in settings.rstrip("]").split(";") if setting):
+        if key == "KERNEL":
+            found += [f"{smoother}={kernels.get(value, value.lower())}" for smoother in smoothers]
+        elif key in ("KS", "SIGMA"):
+            field = "kernel_size" if key == "KS" else "sigma"
+            found += [f"{smoother}.{field}={value}" for smoother in smoothers]
+        elif key == "LOSS":
+            found.append(f"loss={value.lower()}")
+        else:
+            raise ValueError(f"{name} has a setting that is no override: {key}")
+    return found
+
+
 def method_slug(toggles: Toggles) -> str:
     """Return the method's name as a folder name: "sqinv_lds_fds", "sqinv_lds_ks9_sigma1"."""
     return slug(method_name(toggles))

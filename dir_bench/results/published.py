@@ -5,18 +5,19 @@ Values are as printed: label units, and PEARSON and SPEARMAN in per cent. Metric
 """
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from dir_bench.errors import UserError, nearest
-
-PAPERS = {"paper": "Delving into", "repo": "YyzHarry/imbalanced-regression"}
-"""Short names: the paper of 2021, and its authors' re-runs in their repository. Heads of names work too."""
+from dir_bench.results.naming import slug
 
 PER_CENT = ("pearson", "spearman")
 """Metrics that are printed times 100."""
+
+_DEFAULT = re.compile(r"KERNEL=GAUSSIAN|KS=5;SIGMA=2\b")  # defaults of every dataset: they need no saying
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,20 @@ def load() -> tuple[Published, ...]:
     )
 
 
+@cache
+def papers() -> dict[str, str]:
+    """Return {short name: name} of all papers: "paper" is the one of 2021, "repo" its authors' re-runs.
+
+    The other short names are the first words of the names: "ranksim", "balanced_mse", "balanced_mse_zoo".
+    """
+    known = {"paper": "Delving into", "repo": "YyzHarry/imbalanced-regression"}
+    found = dict.fromkeys(known, "")
+    for name in sorted({row.paper for row in load()}):
+        short = next((key for key, head in known.items() if name.startswith(head)), slug(name.split(" (")[0]))
+        found[f"{short}_zoo" if found.get(short) else short] = name
+    return found
+
+
 def find(
     title: str,
     method: str | None = None,
@@ -67,7 +82,7 @@ def find(
     """Return the printed numbers of one dataset, by its title ("STS-B-DIR", in any case), narrowed as asked.
 
     Raises:
-        UserError: If no paper's name starts with `paper`, which may be one of `PAPERS`.
+        UserError: If `paper` is neither one of `papers`, nor the head of exactly one paper's name.
     """
     asked = ((method, "method"), (metric, "metric"), (region, "region"))
     return [
@@ -130,13 +145,54 @@ def decimals(title: str, metric: str) -> int:
     return max((len(p.partition(".")[2]) for p in printed), default=1 if metric in PER_CENT else 3)
 
 
+def sources(title: str, method: str, *, paper: str = "paper") -> list[str]:
+    """Return where the numbers of a printed row stand, such as "arXiv 2102.09554v2 PDF Table 2"."""
+    return list(dict.fromkeys(part for row in find(title, method, paper=paper) for part in row.source.split("; ")))
+
+
+def derived_name(title: str, printed: str) -> str:
+    """Return the derived name of a printed row's method: the inverse of `published_row`.
+
+    "VANILLA + LDS" becomes "SQINV + LDS" or "INV + LDS"; settings that are the dataset's defaults go: a Gaussian
+    kernel of 5 bins and sigma 2, and the loss whose rows are printed with the plain row's numbers.
+    """
+    method, _, settings = printed.partition(" [")
+    kept = [
+        setting
+        for setting in _DEFAULT.sub("", settings.rstrip("]")).split(";")
+        if setting and not (setting.startswith("LOSS=") and _is_default(title, method, setting))
+    ]
+    if method.startswith("VANILLA + LDS"):
+        method = f"{lds_weights(title)} + LDS" + method.removeprefix("VANILLA + LDS")
+    return method + (f" [{';'.join(kept)}]" if kept else "")
+
+
+@cache
+def _is_default(title: str, method: str, setting: str) -> bool:
+    """Tell whether a printed row equals the one without the setting, in all numbers that both have."""
+    plain, varied = numbers(title, method), numbers(title, f"{method} [{setting}]")
+    shared = plain.keys() & varied.keys()
+    return bool(shared) and all(plain[key] == varied[key] for key in shared)
+
+
+@cache
+def full_name(paper: str) -> str:
+    """Return a paper's whole name from its short name or the head of its name; UserError if there is not one."""
+    names = papers()
+    if paper in names:
+        return names[paper]
+    found = [name for name in names.values() if name.casefold().startswith(paper.casefold())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"'{paper}' is the head of several papers' names: {'; '.join(found)}. Write more of one.")
+    raise UserError(
+        f"No published numbers of '{paper}'{nearest(paper, [*names, *names.values()])}: choose one of "
+        f"{', '.join(names)}, or the head of one of: {'; '.join(sorted(names.values()))}."
+    )
+
+
 @cache
 def _of_dataset(title: str, paper: str) -> Sequence[Published]:
-    head = PAPERS.get(paper, paper).casefold()
-    known = {row.paper for row in load()}
-    if not any(name.casefold().startswith(head) for name in known):
-        raise UserError(
-            f"No published numbers of '{paper}'{nearest(paper, [*PAPERS, *known])}: choose one of "
-            f"{', '.join(PAPERS)}, or the head of one of: {'; '.join(sorted(known))}."
-        )
-    return [row for row in load() if row.title.casefold() == title and row.paper.casefold().startswith(head)]
+    name = full_name(paper)
+    return [row for row in load() if row.title.casefold() == title and row.paper == name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -55,24 +56,22 @@ def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, l
         run = _read(folder, problems)
         if run is not None:
             runs.append(run)
-    runs.sort(key=lambda run: (run["dataset"], run["method"], run["row_id"], run["seed"], run["path"]))
+    runs.sort(key=lambda run: (run["dataset"], run["title"], run["method"], run["row_id"], run["seed"], run["path"]))
     runs = list(_each_seed_once(runs, problems))
     labels = _labels(runs)
     for run in runs:
-        run["label"] = labels[run["dataset"], run["row_id"]]
-    runs.sort(key=lambda run: (run["dataset"], run["label"], run["seed"]))
-    lines = [line for run in runs for line in _lines(run)]
-    columns = {name: [line[name] for line in lines] for name in COLUMNS}
-    return pd.DataFrame(columns).astype({"seed": int, "count": int, "value": float}), problems
+        run["label"] = labels[run["dataset"], run["title"], run["row_id"]]
+    runs.sort(key=lambda run: (run["dataset"], run["title"], run["label"], run["seed"]))
+    return _frame(runs), problems
 
 
 def run_folders(paths: Iterable[Path | str]) -> Iterator[RunFolder]:
     """Yield each run at or below these paths once, by name; links are followed, hidden folders are not."""
-    seen: set[Path] = set()
+    seen: set[tuple[int, int]] = set()
     for path in map(Path, paths):
         if not path.is_dir():
             raise UserError(f"There is no folder {path}: name run folders, or a folder that holds some.")
-        yield from _walk(path, seen)
+        yield from _walk(str(path), seen)
 
 
 def check_metrics(metrics: Any) -> str:
@@ -97,32 +96,34 @@ def check_metrics(metrics: Any) -> str:
     return ""
 
 
-def _walk(folder: Path, seen: set[Path]) -> Iterator[RunFolder]:
-    real = folder.resolve()
-    if real in seen:
+def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[RunFolder]:
+    found = os.stat(folder)
+    if (found.st_dev, found.st_ino) in seen:
         return
-    seen.add(real)
+    seen.add((found.st_dev, found.st_ino))
     with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries)
-    if any(name in MARKERS and not is_dir for name, is_dir in found):
+        inside = sorted((entry.name, entry.is_dir()) for entry in entries)
+    if any(name in MARKERS and not is_dir for name, is_dir in inside):
         yield RunFolder(folder)
         return
-    for name, is_dir in found:
+    for name, is_dir in inside:
         if is_dir and not name.startswith("."):
-            yield from _walk(folder / name, seen)
+            yield from _walk(os.path.join(folder, name), seen)
 
 
 def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
     """Return one run's metrics and header, or None after saying why there are none."""
-    state = folder.state
-    if state != "done":
+    if not folder.done_path.exists():
+        state = folder.state
         problems.append(Problem(folder.path, state, _reason(folder, state)))
         return None
-    try:
-        metrics = json.loads(folder.metrics_path.read_text(encoding="utf-8"))
-        reason = check_metrics(metrics)
-    except ValueError as error:
-        reason = f"metrics.json cannot be read ({error})"
+    content, reason = folder.sealed_metrics()
+    if not reason:
+        try:
+            metrics = json.loads(content)
+            reason = check_metrics(metrics)
+        except ValueError as error:
+            reason = f"metrics.json cannot be read ({error})"
     if reason:
         problems.append(Problem(folder.path, "broken", reason))
         return None
@@ -135,7 +136,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         "row_id": str(metrics.get("row_id") or metrics["method"]),
         "identity": str(metrics.get("identity") or folder.path.name),
         "path": str(folder.path),
-        "state": state,
+        "state": "done",
         "monitor": _monitor(metrics.get("monitor") or {}),
         "table_metrics": ",".join(metrics.get("table_metrics") or ()),
         "command": shlex.join(metrics.get("command") or ()),
@@ -154,8 +155,8 @@ def _reason(folder: RunFolder, state: str) -> str:
     status = folder.read_status()
     if state == "failed":
         return str(status.get("error") or "no reason recorded")
-    if state == "broken":
-        return folder.damage()
+    if state in ("broken", "done"):  # it was finished while we looked
+        return folder.damage() or "it finished just now: make the table again"
     if state == "running":
         return f"since {status.get('started', 'a moment ago')}"
     return "start it again and it resumes" if state == "interrupted" else "nothing was written yet"
@@ -181,16 +182,16 @@ def _each_seed_once(runs: Sequence[dict[str, Any]], problems: list[Problem]) -> 
             problems.append(Problem(Path(run["path"]), "done", reason))
 
 
-def _labels(runs: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """Return the label of each (dataset, row_id): the method, told apart where several rows share it."""
-    sharing: dict[tuple[str, str], dict[str, str]] = {}
+def _labels(runs: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], str]:
+    """Return the label of each (dataset, title, row_id): the method, told apart where several rows share it."""
+    sharing: dict[tuple[str, str, str], dict[str, str]] = {}
     for run in runs:
-        sharing.setdefault((run["dataset"], run["method"]), {}).setdefault(run["row_id"], run["path"])
+        sharing.setdefault((run["dataset"], run["title"], run["method"]), {}).setdefault(run["row_id"], run["path"])
     labels = {}
-    for (dataset, method), rows in sharing.items():
+    for (dataset, title, method), rows in sharing.items():
         differing = _differing(rows) if len(rows) > 1 else dict.fromkeys(rows, "")
         for row_id, text in differing.items():
-            labels[dataset, row_id] = f"{method} ({text})" if text else method
+            labels[dataset, title, row_id] = f"{method} ({text})" if text else method
     return labels
 
 
@@ -226,9 +227,22 @@ def _shown(config: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _lines(run: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for region, values in run["test"].items():
-        for metric, value in values.items():
-            if metric != "count":
-                number = math.nan if value is None else value
-                yield {**run, "region": region, "metric": metric, "value": number, "count": values["count"]}
+def _frame(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the records of runs: what a run says of itself, repeated beside each of its numbers."""
+    numbers: dict[str, list[Any]] = {"region": [], "metric": [], "value": [], "count": []}
+    sizes = []
+    for run in runs:
+        before = len(numbers["value"])
+        for region, values in run["test"].items():
+            metrics = [metric for metric in values if metric != "count"]
+            numbers["region"] += [region] * len(metrics)
+            numbers["metric"] += metrics
+            numbers["value"] += [math.nan if values[metric] is None else values[metric] for metric in metrics]
+            numbers["count"] += [values["count"]] * len(metrics)
+        sizes.append(len(numbers["value"]) - before)
+    which = np.repeat(np.arange(len(runs)), sizes)
+    columns: dict[str, Any] = dict(numbers)
+    for name in COLUMNS:
+        if name not in numbers:
+            columns[name] = np.array([run[name] for run in runs], dtype=object)[which]
+    return pd.DataFrame({name: columns[name] for name in COLUMNS}).astype({"seed": int, "count": int, "value": float})

@@ -1,14 +1,15 @@
-"""Tables as text, Markdown, LaTeX, CSV or JSON: the only place where numbers are rounded and scaled."""
+"""Tables as lines of printed cells, the same for every format; and as text for a terminal.
 
-import csv
+The only place where numbers are rounded and scaled.
+"""
+
 import io
-import json
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -18,15 +19,39 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dir_bench.errors import UserError, nearest
-from dir_bench.results.published import PER_CENT, decimals, methods
+from dir_bench.results.published import PER_CENT, decimals, full_name, methods, sources
 from dir_bench.results.records import Problem
-from dir_bench.results.tables import REGIONS, Cell, Column, Row, Table, is_score
+from dir_bench.results.tables import REFERENCE, REGIONS, Column, Row, Table, is_score
 
+FORMATS = ("text", "md", "latex", "html", "csv", "json")
 HOLE = "–"
 _LABEL = 16  # characters that a method's label is given at least, before a table is wider than the screen
 
-_Body = list[tuple[Row, list[str], list[str] | None]]
-"""For each row: itself, its cells, and the published cells if there are any."""
+
+@dataclass(frozen=True)
+class Shown:
+    """One printed cell: "7.70 ± 0.20", and whether it is the best of its column, cannot be told from it, is tested."""
+
+    text: str
+    best: bool = False
+    near: bool = False
+    significant: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One printed line: a row of the table ("row"), or below it a paper's numbers or the gains ("note")."""
+
+    kind: Literal["row", "note"]
+    label: str
+    seeds: str
+    cells: tuple[Shown, ...]
+
+
+def check_format(format: str) -> None:
+    """Raise a UserError if there is no such format."""
+    if format not in FORMATS:
+        raise UserError(f"There is no table format '{format}'{nearest(format, FORMATS)}: choose {', '.join(FORMATS)}.")
 
 
 def render(
@@ -38,11 +63,74 @@ def render(
     colour: bool | None = None,
 ) -> str:
     """Return the tables in one of `FORMATS`, ending in a newline; see `tables.table` for the arguments."""
-    if format not in FORMATS:
-        raise UserError(f"There is no table format '{format}'{nearest(format, FORMATS)}: choose {', '.join(FORMATS)}.")
+    from dir_bench.results.export import WRITERS
+
+    check_format(format)
     if format == "text":
         return _text(tables, problems, width, colour)
-    return _WRITERS[format](tables, problems)
+    return WRITERS[format](tables, problems)
+
+
+def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
+    """Yield the printed lines of a table: each row with, below it, what papers print of it and its gains."""
+    best = [table.best(column) for column in columns]
+    near = [table.within_noise(column) for column in columns]
+    for row in table.rows:
+        cells = [
+            Shown(_cell(table, row, c), row.label in b, row.label in n, c in row.tests and row.tests[c].significant)
+            for c, b, n in zip(columns, best, near, strict=True)
+        ]
+        yield Line("row", row.label, str(len(row.seeds)), tuple(cells))
+        for paper, name in row.printed_as.items():
+            label = paper if name == row.method else f"{paper}: {name}"
+            yield Line("note", label, "", _numbers(table, row.printed[paper], columns))
+        if row.gains:
+            yield Line("note", f"gain over {REFERENCE}", "", _numbers(table, row.gains, columns, sign="+"))
+    if table.top_gains:
+        label = f"OURS (BEST) VS. {REFERENCE}"
+        yield Line("row", label, "", _numbers(table, table.top_gains, columns, sign="+"))
+
+
+def notes(table: Table, best: str, near: str) -> Iterator[str]:
+    """Yield what has to be known to read the table; `best` and `near` say how those cells are marked."""
+    if any(table.best(column) for column in table.columns):
+        yield f"{best}: best of its column."
+    if any(table.within_noise(column) for column in table.columns):
+        paired = "the paired test finds no difference to it (p ≥ 0.05 after Holm's correction)"
+        overlap = "its mean ± standard deviation overlaps the best's"
+        yield f"{near}: within noise of the best, {overlap if table.near is None else paired}."
+    if table.compared is not None:
+        yield (
+            f"†: differs from {table.compared}, p < 0.05 after Holm's correction over the rows of its column; paired "
+            "sign-flip test over test samples of the error averaged over shared seeds. p says whether another test set "
+            "would show the difference of these trained networks, not whether other seeds would."
+        )
+    if any(len(row.seeds) > 1 for row in table.rows):
+        yield "Mean ± sample standard deviation over seeds."
+    if table.top_gains or any(row.gains for row in table.rows):
+        yield f"Gains are over {REFERENCE}'s mean in label units, more is better; OURS are the rows with LDS or FDS."
+    if table.counts:
+        yield f"Test samples: {', '.join(f'{region} {n}' for region, n in table.counts.items())}."
+    for paper in table.against:
+        printed = methods(table.title, paper=paper)
+        shown = [row.printed_as[paper] for row in table.rows if paper in row.printed_as]
+        unprinted = [row.label for row in table.rows if paper not in row.printed_as]
+        if printed and unprinted:
+            yield f"Not printed ({paper}): {', '.join(unprinted)}."
+        if shown:
+            places = dict.fromkeys(s for name in shown for s in sources(table.title, name, paper=paper))
+            yield f"{paper}: {full_name(paper)}; {_places(places)}."
+    yield from table.notes
+
+
+def holes(table: Table) -> Iterator[tuple[str, str]]:
+    """Yield (what is missing, the command that fills it or "")."""
+    for row in table.rows:
+        plural = "s" if len(row.missing) > 1 else ""
+        if row.seeds and row.missing:
+            yield f"{row.label} lacks seed{plural} {', '.join(map(str, row.missing))}", row.fill
+        elif not row.seeds:
+            yield f"{row.label} has no run{'' if row.fill else ', and no method preset makes one'}", row.fill
 
 
 def region_table(metrics: Mapping[str, Any]) -> RichTable:
@@ -51,12 +139,12 @@ def region_table(metrics: Mapping[str, Any]) -> RichTable:
     present = list(dict.fromkeys(name for values in test.values() for name in values if name != "count"))
     first = [name for name in metrics.get("table_metrics") or () if name in present]
     names = list(dict.fromkeys([*first, *present]))
-    lines: list[list[Text | str]] = []
+    body: list[list[Text | str]] = []
     for region in sorted(test, key=lambda name: REGIONS.index(name) if name in REGIONS else len(REGIONS)):
         values = test[region]
         numbers = [HOLE if values.get(m) is None else number(title, m, values[m]) for m in names]
-        lines.append([region, str(values["count"]), *numbers])
-    return _grid(["region", "samples", *map(heading, names)], lines)
+        body.append([region, str(values["count"]), *numbers])
+    return _grid(["region", "samples", *map(heading, names)], body)
 
 
 def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: bool | None = None) -> str:
@@ -75,9 +163,9 @@ def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: boo
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
-def number(title: str, metric: str, value: float) -> str:
-    """Return a value with as many decimals as the paper gives it, correlations in per cent."""
-    return f"{value * _scale(metric):.{decimals(title, metric)}f}"
+def number(title: str, metric: str, value: float, sign: str = "") -> str:
+    """Return a value with as many decimals as the paper gives it, correlations in per cent; `sign` "+" shows it."""
+    return f"{value * _scale(metric):{sign}.{decimals(title, metric)}f}"
 
 
 def heading(metric: str) -> str:
@@ -89,6 +177,21 @@ def _scale(metric: str) -> int:
     return 100 if metric in PER_CENT else 1
 
 
+def _places(sources: Iterable[str]) -> str:
+    """Join sources, with the tables of one document behind its name: "arXiv … PDF Table 2, Table 9"."""
+    tables: dict[str, list[str]] = {}
+    for source in sources:
+        document, table, rest = source.partition(" Table ")
+        tables.setdefault(document, []).append(f"{table}{rest}".strip())
+    return "; ".join(f"{document} {', '.join(names)}".strip() for document, names in tables.items())
+
+
+def _numbers(
+    table: Table, values: Mapping[Column, float], columns: Sequence[Column], sign: str = ""
+) -> tuple[Shown, ...]:
+    return tuple(Shown(number(table.title, c[0], values[c], sign) if c in values else HOLE) for c in columns)
+
+
 def _cell(table: Table, row: Row, column: Column) -> str:
     cell = row.cells.get(column)
     if cell is None:
@@ -97,41 +200,6 @@ def _cell(table: Table, row: Row, column: Column) -> str:
     if cell.std is not None:
         text += f" ± {number(table.title, column[0], cell.std)}"
     return text if cell.n == len(row.seeds) else f"{text} (n={cell.n})"
-
-
-def _body(table: Table, columns: Sequence[Column]) -> _Body:
-    body: _Body = []
-    for row in table.rows:
-        printed = [
-            number(table.title, metric, row.printed[metric, region]) if (metric, region) in row.printed else HOLE
-            for metric, region in columns
-        ]
-        body.append((row, [_cell(table, row, c) for c in columns], printed if row.printed_as else None))
-    return body
-
-
-def _printed_label(table: Table, row: Row) -> str:
-    """Return the label of a published line, with its row's name where that is not the name above it."""
-    return f"{table.against}" if row.printed_as == row.method else f"{table.against}: {row.printed_as}"
-
-
-def _notes(table: Table) -> Iterator[str]:
-    if any(len(row.seeds) > 1 for row in table.rows):
-        yield "Mean ± sample standard deviation over seeds."
-    if table.counts:
-        yield f"Test samples: {', '.join(f'{region} {n}' for region, n in table.counts.items())}."
-    unprinted = [row.label for row in table.rows if row.printed_as is None]
-    if table.against and unprinted and methods(table.title, paper=table.against):
-        yield f"Not printed ({table.against}): {', '.join(unprinted)}."
-    yield from table.notes
-
-
-def _holes(table: Table) -> Iterator[tuple[str, str]]:
-    """Yield (what is missing, the command that fills it or "")."""
-    for row in table.rows:
-        if row.missing:
-            plural = "s" if len(row.missing) > 1 else ""
-            yield f"{row.label} lacks seed{plural} {', '.join(map(str, row.missing))}", row.fill
 
 
 def _text(tables: Sequence[Table], problems: Sequence[Problem], width: int | None, colour: bool | None) -> str:
@@ -148,40 +216,39 @@ def _text_table(table: Table, width: int, colour: bool | None) -> str:
         blocks = [list(block) for _, block in groupby(table.columns, key=lambda column: column[0])]
         grids = [_text_grid(table, block) for block in blocks]
     text = "\n".join([f"{table.title}\n", *(as_text(grid, width, colour) for grid in grids)]) + "\n"
-    if any(table.best(column) for column in table.columns):
-        text += "* best of its column.\n"
-    text += "".join(f"{note}\n" for note in _notes(table))
-    for missing, command in _holes(table):
+    text += "".join(f"{note}\n" for note in notes(table, "*", "°"))
+    for missing, command in holes(table):
         text += f"{missing}{f': {command}' if command else ''}\n"
     return text
 
 
 def _text_grid(table: Table, columns: Sequence[Column]) -> RichTable:
-    best = [table.best(column) for column in columns]
-    lines: list[list[Text | str]] = []
-    for row, cells, printed in _body(table, columns):
-        marked = [
-            Text(f"{cell}*", style="bold") if row.label in labels else Text(f"{cell} ")
-            for cell, labels in zip(cells, best, strict=True)
-        ]
-        lines.append([Text(row.label), str(len(row.seeds)), *marked])
-        if printed is not None:
-            dim = [Text(f"{cell} ", style="dim") for cell in printed]
-            lines.append([Text(f"  {_printed_label(table, row)}", style="dim"), "", *dim])
-    heads = [f"{heading(metric)} \n{region} " for metric, region in columns]
-    return _grid(["method", "seeds", *heads], lines)
+    marks = 1 if table.compared is None else 2
+    body: list[list[Text | str]] = []
+    for line in lines(table, columns):
+        row = line.kind == "row"
+        style = "" if row else "dim"
+        cells = [Text(f"{c.text}{_mark(c):<{marks}}", style="bold" if c.best else style) for c in line.cells]
+        body.append([Text(line.label if row else f"  {line.label}", style=style), line.seeds, *cells])
+    pad = " " * marks
+    heads = [f"{heading(metric)}{pad}\n{region}{pad}" for metric, region in columns]
+    return _grid(["method", "seeds", *heads], body)
 
 
-def _grid(headings: Sequence[str], lines: Sequence[Sequence[Text | str]]) -> RichTable:
+def _mark(cell: Shown) -> str:
+    return ("*" if cell.best else "°" if cell.near else "") + ("†" if cell.significant else "")
+
+
+def _grid(headings: Sequence[str], body: Sequence[Sequence[Text | str]]) -> RichTable:
     """Return a grid whose first column may be folded and whose numbers may not be cut."""
     grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
     for place, head in enumerate(headings):
-        widest = max(map(cell_len, [*head.splitlines(), *(str(line[place]) for line in lines)]))
+        widest = max(map(cell_len, [*head.splitlines(), *(str(line[place]) for line in body)]))
         if place == 0:
             grid.add_column(head, overflow="fold", min_width=min(widest, _LABEL))
         else:
-            grid.add_column(head, justify="right", no_wrap=True, min_width=widest)
-    for line in lines:
+            grid.add_column(head, justify="right", no_wrap=True, width=widest)  # so that rich need not measure
+    for line in body:
         grid.add_row(*line)
     return grid
 
@@ -189,138 +256,3 @@ def _grid(headings: Sequence[str], lines: Sequence[Sequence[Text | str]]) -> Ric
 def _measure(renderable: ConsoleRenderable) -> Measurement:
     console = Console(file=io.StringIO(), width=10_000, legacy_windows=False)
     return Measurement.get(console, console.options, renderable)
-
-
-def _markdown(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
-    parts = []
-    for table in tables:
-        heads = ["Method", "Seeds", *(f"{heading(metric)} {region}" for metric, region in table.columns)]
-        lines = [f"### {table.title}", "", _md_line(heads), _md_line(["---", *["---:"] * (len(heads) - 1)])]
-        best = [table.best(column) for column in table.columns]
-        for row, cells, printed in _body(table, table.columns):
-            bold = [f"**{cell}**" if row.label in labels else cell for cell, labels in zip(cells, best, strict=True)]
-            lines.append(_md_line([_md_text(row.label), str(len(row.seeds)), *bold]))
-            if printed is not None:
-                lines.append(_md_line([f"*{_md_text(_printed_label(table, row))}*", "", *printed]))
-        notes = ["Bold: best of its column."] if any(best) else []
-        notes += map(_md_text, _notes(table))
-        notes += [f"{_md_text(text)}{f': `{command}`' if command else ''}" for text, command in _holes(table)]
-        lines += ["", *(f"- {note}" for note in notes)] if notes else []
-        parts.append("\n".join(lines) + "\n")
-    if problems:
-        parts.append("".join(["Left out:\n\n", *(f"- {_md_text(str(problem))}\n" for problem in problems)]))
-    return "\n".join(parts) or "No finished run.\n"
-
-
-def _md_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _md_text(text: str) -> str:
-    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", text.replace("\n", " "))
-
-
-def _latex(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
-    """Return `tabular`s that need the package booktabs; what surrounds them is left to the author."""
-    parts = []
-    for table in tables:
-        heads = ["Method", "Seeds", *(f"{heading(metric)} {region}" for metric, region in table.columns)]
-        notes = [*_notes(table), *(text for text, _ in _holes(table))]
-        lines = [f"% {table.title}", *(f"% {note}" for note in notes)]
-        lines += [
-            rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
-            r"\toprule",
-            _tex_line(heads),
-            r"\midrule",
-        ]
-        best = [table.best(column) for column in table.columns]
-        for row, cells, printed in _body(table, table.columns):
-            texts = [_tex_text(cell) for cell in cells]
-            bold = [
-                rf"\textbf{{{cell}}}" if row.label in labels else cell for cell, labels in zip(texts, best, strict=True)
-            ]
-            lines.append(" & ".join([_tex_text(row.label), str(len(row.seeds)), *bold]) + r" \\")
-            if printed is not None:
-                lines.append(_tex_line([f"  {_printed_label(table, row)}", "", *printed]))
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
-    left_out = "".join(f"% Left out: {problem}\n".replace("\n", " ").rstrip() + "\n" for problem in problems)
-    return "\n".join([*parts, left_out] if left_out else parts)
-
-
-def _tex_line(cells: Sequence[str]) -> str:
-    return " & ".join(map(_tex_text, cells)) + r" \\"
-
-
-def _tex_text(text: str) -> str:
-    escaped = re.sub(r"([&%$#_{}])", r"\\\1", text)
-    for sign, code in (("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), (HOLE, "--")):
-        escaped = escaped.replace(sign, code)
-    return escaped
-
-
-def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
-    """Return one line a dataset × method × metric × region, in label units."""
-    buffer = io.StringIO()
-    heads = ("dataset", "title", "method", "metric", "region", "mean", "std", "n", "published")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(heads)
-    for table in tables:
-        for row in table.rows:
-            for column in table.columns:
-                cell = _plain_cell(row, column)
-                values = (cell[name] for name in heads[3:])
-                writer.writerow([table.dataset, table.title, row.label, *values])
-    return buffer.getvalue()
-
-
-def _json(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
-    content = {
-        "tables": [
-            {
-                "dataset": table.dataset,
-                "title": table.title,
-                "against": table.against,
-                "rows": [_plain_row(table, row) for row in table.rows],
-                "test_samples": dict(table.counts),
-                "notes": list(table.notes),
-            }
-            for table in tables
-        ],
-        "left_out": [{"path": str(p.path), "state": p.state, "reason": p.reason} for p in problems],
-    }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain_row(table: Table, row: Row) -> dict[str, Any]:
-    return {
-        "label": row.label,
-        "method": row.method,
-        "seeds": list(row.seeds),
-        "missing_seeds": list(row.missing),
-        "fill": row.fill or None,
-        "published_as": row.printed_as,
-        "cells": [_plain_cell(row, column) for column in table.columns],
-    }
-
-
-def _plain_cell(row: Row, column: Column) -> dict[str, Any]:
-    cell = row.cells.get(column)
-    values = (cell.mean, cell.std, cell.n) if isinstance(cell, Cell) else (None, None, 0)
-    mean, std, n = values
-    return {
-        "metric": column[0],
-        "region": column[1],
-        "mean": mean,
-        "std": std,
-        "n": n,
-        "published": row.printed.get(column),
-    }
-
-
-_WRITERS: dict[str, Callable[[Sequence[Table], Sequence[Problem]], str]] = {
-    "md": _markdown,
-    "latex": _latex,
-    "csv": _csv,
-    "json": _json,
-}
-FORMATS = ("text", *_WRITERS)

@@ -91,18 +91,31 @@ class RunFolder:
 
         metrics.json is compared by hash, predictions.npz by size; by hash too if `thorough`.
         """
-        seal = _read_object(self.done_path)
-        for name in (self.metrics_path.name, self.predictions_path.name):
-            expected = seal.get(name)
+        _, damage = self.sealed_metrics()
+        if not damage and thorough:
+            seal = _read_object(self.done_path)[self.predictions_path.name]
+            if _sha256(self.predictions_path) != seal.get("sha256"):
+                return f"{self.predictions_path.name} is not the file that the run finished with"
+        return damage
+
+    def sealed_metrics(self) -> tuple[bytes, str]:
+        """Return the content of metrics.json, read once, and what is wrong with the run: see `damage`."""
+        seal, content = _read_object(self.done_path), b""
+        for path in (self.metrics_path, self.predictions_path):
+            expected = seal.get(path.name)
             if not isinstance(expected, dict):
-                return f"DONE does not vouch for {name}"
-            path = self.path / name
-            if not path.is_file():
-                return f"{name} is missing"
-            whole = name == self.metrics_path.name or thorough
-            if path.stat().st_size != expected.get("bytes") or (whole and _sha256(path) != expected.get("sha256")):
-                return f"{name} is not the file that the run finished with"
-        return ""
+                return b"", f"DONE does not vouch for {path.name}"
+            try:
+                if path == self.metrics_path:
+                    content = path.read_bytes()
+                    whole = hashlib.sha256(content).hexdigest() == expected.get("sha256")
+                else:
+                    whole = path.stat().st_size == expected.get("bytes")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return b"", f"{path.name} is missing"
+            if not whole:
+                return b"", f"{path.name} is not the file that the run finished with"
+        return content, ""
 
     def read_status(self) -> dict[str, Any]:
         """Return what status.json holds; empty if there is none, or it cannot be read."""

@@ -6,18 +6,24 @@ Numbers stay in full precision and label units here; `render` formats them when 
 import logging
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.results import published
+from dir_bench.results.holes import fill_command, missing_rows
 from dir_bench.results.records import collect
+
+if TYPE_CHECKING:
+    from dir_bench.results.significance import PairedTest, Samples
 
 REGIONS = ("all", "many", "medium", "few", "zero", "interp", "extrap")
 MAIN_REGIONS = REGIONS[:4]
+REFERENCE = "VANILLA"
+"""The method that gains are over, as in the last lines of the paper's tables."""
 _DEFAULT_METRICS = ("mae", "gm")
 _HIGHER = ("pearson", "spearman", "delta1", "delta2", "delta3")
 
@@ -38,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method of one dataset. A column without a number is not in `cells`."""
+    """One method of one dataset. A column without a number is not in `cells`; a hole has no seeds and no cells."""
 
     label: str
     method: str
@@ -46,11 +52,16 @@ class Row:
     missing: tuple[int, ...]
     """Seeds that another row of the table has and this one lacks."""
     fill: str
-    """The command that runs the missing seeds; "" if none are missing, or no run says how it was started."""
+    """The command that runs the missing seeds; "" if none are missing, or nobody knows how it is started."""
     cells: Mapping[Column, Cell]
-    printed: Mapping[Column, float]
-    """The published numbers in label units; empty if none were asked for, or none are printed."""
-    printed_as: str | None
+    printed: Mapping[str, Mapping[Column, float]]
+    """For each paper that was asked for and prints this method, its numbers in label units."""
+    printed_as: Mapping[str, str]
+    """The name of its printed row in each of these papers."""
+    gains: Mapping[Column, float] = field(default_factory=dict)
+    """Gain over `REFERENCE` in label units, more is better; empty if gains were not asked for."""
+    tests: Mapping[Column, "PairedTest"] = field(default_factory=dict)
+    """Paired tests against the row that was chosen; empty for that row, or if none was."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +70,41 @@ class Table:
 
     dataset: str
     title: str
-    against: str | None
+    against: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     counts: Mapping[str, int]
     """Test samples per region."""
     notes: tuple[str, ...]
+    compared: str | None = None
+    """The label of the row that all others were tested against."""
+    top_gains: Mapping[Column, float] = field(default_factory=dict)
+    """The gains of the best row with LDS or FDS, as the paper's "OURS (BEST) VS. VANILLA"."""
+    near: Mapping[Column, frozenset[str]] | None = None
+    """Rows whose difference to the best is not significant; None if nothing was tested."""
 
     def best(self, column: Column) -> frozenset[str]:
         """Return the labels of the rows with the best mean; none where fewer than two rows have one."""
         means = {row.label: row.cells[column].mean for row in self.rows if column in row.cells}
         if len(means) < 2:
             return frozenset()
-        top = max(means.values()) if is_score(column[0]) else min(means.values())
+        top = _best(column, means.values())
         return frozenset(label for label, mean in means.items() if mean == top)
+
+    def within_noise(self, column: Column) -> frozenset[str]:
+        """Return the labels of the rows that are not the best, but cannot be told from it.
+
+        With paired tests: those whose Holm-corrected p against the best is 0.05 or more. Without: those whose
+        mean ± standard deviation overlaps the best's, where both have a standard deviation.
+        """
+        best = self.best(column)
+        if self.near is not None or not best:
+            return (self.near or {}).get(column, frozenset())
+        cells = {row.label: row.cells[column] for row in self.rows if column in row.cells}
+        top = [cells[label] for label in best if cells[label].std is not None]
+        return frozenset(
+            label for label, cell in cells.items() if label not in best and any(_overlap(cell, other) for other in top)
+        )
 
 
 def is_score(metric: str) -> bool:
@@ -83,10 +115,13 @@ def is_score(metric: str) -> bool:
 def table(
     paths: Iterable[Path | str] = ("outputs",),
     format: str = "text",
-    against: str | None = None,
+    against: str | Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
     *,
+    compare: str | None = None,
+    gains: bool = False,
+    presets: Sequence[str] | None = None,
     width: int | None = None,
     colour: bool | None = None,
 ) -> str:
@@ -94,24 +129,32 @@ def table(
 
     Args:
         paths: Run folders, or folders that hold some.
-        format: "text", "md", "latex", "csv" or "json"; the last two with numbers in full precision.
-        against: "paper", "repo" or the head of a paper's name (see `published`): its numbers go beside ours.
+        format: "text", "md", "latex", "html", "csv" or "json"; the last two with numbers in full precision.
+        against: Short names of papers (see `published.papers`): their numbers go beside ours.
         metrics: Which metrics; by default those that the dataset's runs name (`table_metrics`).
-        regions: Which regions; by default all, many, medium, few.
+        regions: Which regions; by default all, many, medium, few, and what the paper's table of it has besides.
+        compare: A row, such as "VANILLA": all others are tested against it, see `significance`.
+        gains: Whether to show gains over VANILLA.
+        presets: The method presets there are. With them, rows of the paper's table that have no run are shown as
+            holes, with the command that fills each.
         width: Characters in a line of text; by default the terminal's.
         colour: Whether text may carry terminal codes; by default, if standard output is a terminal.
 
     Raises:
-        UserError: If there is no run under `paths`, or a format, metric, region or paper is unknown.
+        UserError: If there is no run under `paths`, a format, metric, region, paper or row is unknown, or rows to
+            compare were tested on different samples.
     """
-    from dir_bench.results.render import render
+    from dir_bench.results.render import check_format, render
 
+    check_format(format)
     paths = list(paths)
     records, problems = collect(paths)
     if records.empty and not problems:
         where = ", ".join(map(str, paths))
         raise UserError(f"There is no run under {where}: `dir-bench train` makes one.")
-    tables = summarise(records, metrics=metrics, regions=regions, against=against)
+    tables = summarise(
+        records, metrics=metrics, regions=regions, against=against, compare=compare, gains=gains, presets=presets
+    )
     if format == "csv":  # the one format with no place for them
         for problem in problems:
             log.warning("Left out: %s", problem)
@@ -123,76 +166,76 @@ def summarise(
     *,
     metrics: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
-    against: str | None = None,
+    against: str | Sequence[str] | None = None,
+    compare: str | None = None,
+    gains: bool = False,
+    presets: Sequence[str] | None = None,
 ) -> list[Table]:
-    """Turn records (see `records.collect`) into one table per dataset.
+    """Turn records (see `records.collect`) into one table per dataset, and per curated subset of one.
 
     Raises:
-        UserError: If a metric or region occurs in no record, or no published paper matches `against`.
+        UserError: See `table`.
     """
-    if against is not None:
-        published.find("", paper=against)
+    papers = tuple(dict.fromkeys([against] if isinstance(against, str) else against or ()))
+    for paper in papers:
+        published.full_name(paper)
     for asked, column in ((metrics, "metric"), (regions, "region")):
-        known = list(dict.fromkeys(records[column]))
+        known = records[column].unique().tolist()
         for name in asked or ():
             if name not in known and known:
                 hint = nearest(name, known)
                 raise UserError(f"No run has the {column} '{name}'{hint}: there are {', '.join(known)}.")
-    return [
-        _summarise_dataset(str(dataset), part, metrics, regions, against)
-        for dataset, part in records.groupby("dataset", sort=True)
-    ]
+    parts = [part for _, part in records.groupby(["dataset", "title"], sort=True)]
+    tables = [_summarise_dataset(part, metrics, regions, papers, presets) for part in parts]
+    if gains:
+        tables = [_with_gains(table) for table in tables]
+    if compare is not None and tables:
+        chosen = _chosen(tables, compare)
+        tables = [_compared(table, label, part) for table, label, part in zip(tables, chosen, parts, strict=True)]
+    return tables
 
 
 def _summarise_dataset(
-    dataset: str,
     records: pd.DataFrame,
     metrics: Sequence[str] | None,
     regions: Sequence[str] | None,
-    against: str | None,
+    papers: tuple[str, ...],
+    presets: Sequence[str] | None,
 ) -> Table:
     title = str(records["title"].iloc[0])
-    columns = _columns(records, metrics, regions)
+    columns = _columns(title, records, metrics, regions)
     cells = _cells(records)
     runs = records.drop_duplicates("path")
-    every_seed = sorted(set(runs["seed"]))
+    every_seed = tuple(sorted(map(int, set(runs["seed"]))))
     rows = []
     for label, part in runs.groupby("label", sort=False):
-        seeds = tuple(sorted(int(seed) for seed in part["seed"]))
-        missing = tuple(int(seed) for seed in every_seed if seed not in seeds)
-        method = str(part["method"].iloc[0])
-        printed_as = published.published_row(title, method, paper=against) if against else None
-        rows.append(
-            Row(
-                label=str(label),
-                method=method,
-                seeds=seeds,
-                missing=missing,
-                fill=_fill(str(part["command"].iloc[0]), missing),
-                cells={column: cells[label, *column] for column in columns if (label, *column) in cells},
-                printed=_printed(title, printed_as, against) if against and printed_as else {},
-                printed_as=printed_as,
-            )
-        )
+        seeds = tuple(sorted(map(int, part["seed"])))
+        missing = tuple(seed for seed in every_seed if seed not in seeds)
+        method, command = str(part["method"].iloc[0]), shlex.split(str(part["command"].iloc[0]))
+        fill = fill_command(command, missing) if command and missing else ""
+        held = {column: cells[label, *column] for column in columns if (label, *column) in cells}
+        rows.append(Row(str(label), method, seeds, missing, fill, held, *_printed(title, method, papers)))
+    for hole in missing_rows(title, runs, papers, presets):
+        fill = fill_command(hole.overrides, every_seed) if hole.overrides else ""
+        numbers = _printed(title, hole.method, papers)
+        rows.append(Row(hole.method, hole.method, (), every_seed, fill, {}, *numbers))
     order = {name: place for place, name in enumerate(published.methods(title))}
     rows.sort(key=lambda row: (_place(title, row.method, order), row.label))
-    return Table(
-        dataset=dataset,
-        title=title,
-        against=against,
-        columns=columns,
-        rows=tuple(rows),
-        counts=_counts(records, columns),
-        notes=_notes(records, runs, columns),
-    )
+    notes = _notes(records, runs, columns)
+    return Table(str(records["dataset"].iloc[0]), title, papers, columns, tuple(rows), _counts(records, columns), notes)
 
 
-def _columns(records: pd.DataFrame, metrics: Sequence[str] | None, regions: Sequence[str] | None) -> tuple[Column, ...]:
+def _columns(
+    title: str, records: pd.DataFrame, metrics: Sequence[str] | None, regions: Sequence[str] | None
+) -> tuple[Column, ...]:
     if metrics is None:
         named = [name for text in records["table_metrics"].unique() for name in text.split(",") if name]
-        metrics = list(dict.fromkeys(named)) or [m for m in _DEFAULT_METRICS if m in set(records["metric"])]
-    present = set(records["region"])
-    regions = regions or [region for region in MAIN_REGIONS if region in present]
+        present = records["metric"].unique()
+        metrics = list(dict.fromkeys(named)) or [m for m in _DEFAULT_METRICS if m in present]
+    if regions is None:
+        usual = {*MAIN_REGIONS, *(row.region for row in published.find(title))}
+        present = records["region"].unique()
+        regions = [region for region in REGIONS if region in usual and region in present]
     return tuple((metric, region) for metric in metrics for region in regions)
 
 
@@ -201,28 +244,27 @@ def _cells(records: pd.DataFrame) -> dict[tuple[Any, ...], Cell]:
     groups = records.dropna(subset="value").groupby(["label", "metric", "region"], sort=False)["value"]
     stats = groups.agg(["mean", "std", "count"])
     return {
-        key: Cell(float(mean), float(std) if n > 1 else None, int(n))
-        for key, mean, std, n in zip(stats.index.tolist(), stats["mean"], stats["std"], stats["count"], strict=True)
+        key: Cell(mean, std if n > 1 else None, n)
+        for key, mean, std, n in zip(stats.index.tolist(), *(stats[c].tolist() for c in stats), strict=True)
     }
 
 
-def _printed(title: str, method: str, against: str) -> dict[Column, float]:
-    found = published.numbers(title, method, paper=against)
-    return {key: value / 100 if key[0] in published.PER_CENT else value for key, value in found.items()}
+def _printed(title: str, method: str, papers: Sequence[str]) -> tuple[dict[str, dict[Column, float]], dict[str, str]]:
+    """Return the numbers of a method in each paper, label units, and what its row is called there."""
+    found, names = {}, {}
+    for paper in papers:
+        row = published.published_row(title, method, paper=paper)
+        if row is not None:
+            names[paper] = row
+            numbers = published.numbers(title, row, paper=paper)
+            found[paper] = {c: value / 100 if c[0] in published.PER_CENT else value for c, value in numbers.items()}
+    return found, names
 
 
 def _place(title: str, method: str, order: Mapping[str, int]) -> int:
     """Return where a row stands: in the paper's order; what the paper lacks after that, VANILLA first."""
     printed = published.published_row(title, method)
     return order[printed] if printed else len(order) + (not method.startswith("VANILLA"))
-
-
-def _fill(command: str, missing: Sequence[int]) -> str:
-    if not command or not missing:
-        return ""
-    overrides = [word for word in shlex.split(command) if not word.startswith("seed=")]
-    several = ["-m"] if len(missing) > 1 else []
-    return shlex.join(["dir-bench", "train", *several, *overrides, f"seed={','.join(map(str, missing))}"])
 
 
 def _counts(records: pd.DataFrame, columns: Sequence[Column]) -> dict[str, int]:
@@ -241,11 +283,85 @@ def _notes(records: pd.DataFrame, runs: pd.DataFrame, columns: Sequence[Column])
     if len(tested) > 1:
         sizes = ", ".join(map(str, sorted(tested.tolist())))
         notes.append(f"Beware: these runs were tested on different splits, of {sizes} samples.")
-    shown = {region for _, region in columns}
-    more = [region for region in REGIONS if region not in shown and region in set(records["region"])]
+    shown, present = {region for _, region in columns}, records["region"].unique()
+    more = [region for region in REGIONS if region not in shown and region in present]
     if more:
         notes.append(f"Also recorded: {', '.join(more)}.")
     commits = sorted({commit for commit in runs["commit"] if commit})
     if commits:
         notes.append(f"Code: {', '.join(commits)}.")
     return tuple(notes)
+
+
+def _with_gains(table: Table) -> Table:
+    """Add each row's gains over VANILLA, and those of the best row with LDS or FDS, from the table's own means."""
+    found = [row for row in table.rows if row.method == REFERENCE and row.cells]
+    if len(found) != 1:
+        why = f"{len(found)} rows are {REFERENCE}" if found else f"no run is {REFERENCE}"
+        return replace(table, notes=(*table.notes, f"No gains: {why}."))
+    base = found[0]
+    rows = tuple(row if row is base else replace(row, gains=_gains(base, row.cells)) for row in table.rows)
+    ours = [row.gains for row in rows if {"LDS", "FDS"} & set(row.method.split(" [")[0].split(" + "))]
+    top = {c: max(gains[c] for gains in ours if c in gains) for c in table.columns if any(c in g for g in ours)}
+    return replace(table, rows=rows, top_gains=top)
+
+
+def _gains(base: Row, cells: Mapping[Column, Cell]) -> dict[Column, float]:
+    return {
+        c: (cell.mean - base.cells[c].mean) * (1 if is_score(c[0]) else -1)
+        for c, cell in cells.items()
+        if c in base.cells
+    }
+
+
+def _chosen(tables: Sequence[Table], name: str) -> list[str | None]:
+    """Return for each table the label of the row of this name (a label or a method, in any case), or None."""
+    chosen: list[str | None] = []
+    for table in tables:
+        rows = [row for row in table.rows if row.seeds]
+        exact = [row.label for row in rows if row.label.casefold() == name.casefold()]
+        found = exact or [row.label for row in rows if row.method.casefold() == name.casefold()]
+        if len(found) > 1:
+            raise UserError(f"Several rows of {table.title} are '{name}': name one of {'; '.join(found)}.")
+        chosen.append(found[0] if found else None)
+    if not any(chosen):
+        labels = list(dict.fromkeys(row.label for table in tables for row in table.rows if row.seeds))
+        raise UserError(f"No row '{name}' to compare with{nearest(name, labels)}: there are {'; '.join(labels)}.")
+    return chosen
+
+
+def _compared(table: Table, reference: str | None, records: pd.DataFrame) -> Table:
+    """Test every row against the reference and against the best of each column."""
+    from dir_bench.results.significance import read_samples
+
+    if reference is None:
+        return replace(table, notes=(*table.notes, "Not tested: the row to compare with is not in this table."))
+    samples = read_samples(records, table.columns)
+    labels = [row.label for row in table.rows if row.seeds]
+    tests = {column: samples.against(reference, column, labels) for column in table.columns}
+    rows = tuple(
+        replace(row, tests={c: found[row.label] for c, found in tests.items() if row.label in found})
+        for row in table.rows
+    )
+    near = {column: _near_best(table, samples, column, labels) for column in table.columns}
+    untested = [row.label for row in rows if row.cells and not row.tests and row.label != reference]
+    notes = [*table.notes, *samples.notes]
+    if untested:
+        notes.append(f"Not tested, as they share no seed with {reference}: {', '.join(untested)}.")
+    return replace(table, rows=rows, near=near, compared=reference, notes=tuple(notes))
+
+
+def _near_best(table: Table, samples: "Samples", column: Column, labels: Sequence[str]) -> frozenset[str]:
+    best = table.best(column)
+    if not best:
+        return frozenset()
+    tests = samples.against(min(best), column, labels)
+    return frozenset(label for label, test in tests.items() if label not in best and not test.significant)
+
+
+def _best(column: Column, means: Iterable[float]) -> float:
+    return max(means) if is_score(column[0]) else min(means)
+
+
+def _overlap(a: Cell, b: Cell) -> bool:
+    return a.std is not None and b.std is not None and abs(a.mean - b.mean) <= a.std + b.std

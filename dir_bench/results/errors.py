@@ -1,0 +1,179 @@
+"""Errors of single test samples, from a finished run's own files: predictions.npz, config.yaml and labels.npz."""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from dir_bench.errors import UserError
+from dir_bench.evaluation.metrics import EXTRA_TERMS, Terms
+from dir_bench.labels import Regions, TargetBins
+from dir_bench.labels.regions import FEW, MANY, MEDIUM
+from dir_bench.results.store import RunFolder
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a run predicted for its test split.
+
+    Attributes:
+        path: The run's folder.
+        target: Label units, shape ``(n,)``: one a sample, or one a pixel.
+        prediction: The same.
+        index: Place of each in the test split, shape ``(n,)``.
+        bins: Bins of the target.
+        regions: The region of each bin; None where the run has no labels.npz.
+        zero_error: Stands in for errors of exactly zero in GM.
+        terms: The dataset's own errors, per element; None if there are none.
+    """
+
+    path: Path
+    target: Floats
+    prediction: Floats
+    index: NDArray[np.int64]
+    bins: TargetBins
+    regions: Regions | None
+    zero_error: float
+    terms: Callable[[NDArray[Any], NDArray[Any]], Terms] | None
+
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """Return which elements belong to each region; only "all" where the regions are not known."""
+        if self.regions is None:
+            return {"all": np.ones(len(self.target), np.bool_)}
+        return self.regions.masks(self.bins.index(self.target))
+
+
+def read_predictions(run: Path | str) -> Predictions:
+    """Read the predictions of a finished run, and check that they are those it finished with.
+
+    Raises:
+        UserError: If the run is not finished, or one of its files is missing or damaged.
+    """
+    folder = RunFolder(run)
+    reason = folder.damage(thorough=True) if folder.done_path.exists() else f"it is {folder.state}, not finished"
+    if reason:
+        raise UserError(f"{folder.path} has no predictions to read: {reason}. Run it again.")
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        config = yaml.load(folder.config_path.read_text(encoding="utf-8"), Loader=loader)
+        with np.load(folder.predictions_path, allow_pickle=False) as arrays:
+            target, prediction, index = (arrays[name] for name in ("target", "prediction", "index"))
+        return Predictions(
+            folder.path,
+            target=target.astype(np.float64, copy=False),
+            prediction=prediction.astype(np.float64, copy=False),
+            index=index,
+            bins=TargetBins.regular(**config["dataset"]["bins"]),
+            regions=_regions(folder.path / "labels.npz"),
+            zero_error=float(config["semantics"]["zero_error"]),
+            terms=EXTRA_TERMS[config["dataset"]["extra_errors"]],
+        )
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError, zipfile.BadZipFile) as error:
+        raise UserError(f"the files of {folder.path} cannot be read ({error}): run it again.") from error
+
+
+def errors_by_bin(run: Path | str) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Return the mean absolute error of each bin of the target in use.
+
+    Returns:
+        The bins' centers (label units), their test samples (or pixels) and their MAE, NaN where there are none; each
+        of shape ``(bins,)``.
+
+    Raises:
+        UserError: See `read_predictions`.
+    """
+    held = read_predictions(run)
+    place, size, used = held.bins.index(held.target), len(held.bins), slice(held.bins.first, None)
+    counts = np.bincount(place, minlength=size)
+    sums = np.bincount(place, np.abs(held.prediction - held.target), minlength=size)
+    mae = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
+    return held.bins.centers[used], counts[used].astype(np.int64), mae[used]
+
+
+def contributions(
+    metric: str,
+    prediction: Floats,
+    target: Floats,
+    *,
+    zero_error: float = 0.0,
+    terms: Callable[[NDArray[Any], NDArray[Any]], Terms] | None = None,
+) -> Floats | None:
+    """Return what each sample adds to a metric, shape ``(n,)``: the mean of these is `metric_of` the metric.
+
+    MAE, MSE and a dataset's own errors are means over samples, and so is the logarithm of GM. RMSE is represented by
+    its square. A correlation is no mean; its samples have influence values, r plus the first-order effect of each
+    sample on r, which have mean r and the spread by which r varies from test set to test set (Hampel, "The influence
+    curve and its role in robust estimation", JASA 1974). Spearman's is Pearson's of the ranks, with the effect of
+    each sample on the ranks of the others.
+
+    Returns:
+        None for a metric that is none of these, and for a correlation where either side is constant.
+    """
+    error = np.abs(prediction - target)
+    if metric == "mae":
+        return error
+    if metric in ("mse", "rmse"):
+        return np.square(error)
+    if metric == "gm":
+        with np.errstate(divide="ignore"):
+            return np.log(np.where(error == 0, zero_error, error))
+    if metric in ("pearson", "spearman"):
+        return _influence(prediction, target, ranked=metric == "spearman")
+    found = terms(prediction, target).get(metric) if terms is not None else None
+    return None if found is None else np.asarray(found, np.float64)
+
+
+def metric_of(metric: str, mean: float) -> float:
+    """Return the metric from the mean of its `contributions`."""
+    if metric == "rmse":
+        return float(np.sqrt(mean))
+    return float(np.exp(mean)) if metric == "gm" else mean
+
+
+def _regions(path: Path) -> Regions | None:
+    """Return the regions that a run recorded of its bins, or None."""
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        counts, codes = arrays["counts"], arrays["region"]
+    many, medium, few = (np.flatnonzero(codes == code).tolist() for code in (MANY, MEDIUM, FEW))
+    return Regions.from_counts(counts, zero_is_few=False, many=many, medium=medium, few=few)
+
+
+def _influence(prediction: Floats, target: Floats, *, ranked: bool) -> Floats | None:
+    """Return r + influence of each sample on the correlation r, shape ``(n,)``."""
+    if len(target) < 2 or not np.ptp(prediction) or not np.ptp(target):
+        return None
+    sides = [_mid_ranks(side) if ranked else side for side in (prediction, target)]
+    (a, spread_a), (b, spread_b) = (_standardised(side) for side in sides)
+    r = np.mean(a * b)
+    values = a * b - r / 2 * (np.square(a) + np.square(b)) + r
+    if ranked:  # a sample moves the ranks of all others too
+        values += _through_ranks(prediction, (b - r * a) / spread_a) + _through_ranks(target, (a - r * b) / spread_b)
+    return np.asarray(values, np.float64)
+
+
+def _standardised(values: Floats) -> tuple[Floats, float]:
+    spread = float(np.std(values))
+    return (values - values.mean()) / spread, spread
+
+
+def _mid_ranks(values: Floats) -> Floats:
+    """Return the share of values below each, plus half the share equal to it, shape ``(n,)``."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - counts / 2)[place] / len(values), np.float64)
+
+
+def _through_ranks(values: Floats, slope: Floats) -> Floats:
+    """Return the mean over samples j of slope_j (1[x_i < x_j] + 1[x_i = x_j] / 2 - rank_j), shape ``(n,)``."""
+    _, place = np.unique(values, return_inverse=True)
+    by_value = np.bincount(place, slope)
+    above = by_value.sum() - np.cumsum(by_value) + by_value / 2
+    return np.asarray((above[place] - slope @ _mid_ranks(values)) / len(values), np.float64)

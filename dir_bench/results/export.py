@@ -1,0 +1,223 @@
+"""Tables as Markdown, LaTeX and HTML, cell for cell as `render` prints them; as CSV and JSON in full precision."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from dir_bench.results.records import Problem
+from dir_bench.results.render import HOLE, Line, Shown, heading, holes, lines, notes
+from dir_bench.results.tables import REFERENCE, Column, Row, Table
+
+_Marks = Mapping[Column, tuple[frozenset[str], frozenset[str]]]
+
+_STYLE = """\
+:root { color-scheme: light dark; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { font-weight: bold; text-align: left; padding: 0.4em 0; }
+th, td { padding: 0.2em 0.7em; text-align: right; white-space: nowrap; }
+th[scope=row], thead th[rowspan] { text-align: left; font-weight: normal; }
+thead { border-top: 2px solid; border-bottom: 1px solid; }
+tbody { border-bottom: 2px solid; }
+tr.note { opacity: 0.65; }
+tr.note th { padding-left: 2em; }
+code { user-select: all; }"""
+
+
+def _headings(table: Table) -> list[str]:
+    return ["Method", "Seeds", *(f"{heading(metric)} {region}" for metric, region in table.columns)]
+
+
+def _markdown(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
+    parts = []
+    for table in tables:
+        heads = _headings(table)
+        text = [f"### {table.title}", "", _md_line(heads), _md_line(["---", *["---:"] * (len(heads) - 1)])]
+        text += [_md_line(_md_cells(line)) for line in lines(table, table.columns)]
+        below = [_md_text(note) for note in notes(table, "Bold", "Italic")]
+        below += [f"{_md_text(missing)}{f': `{command}`' if command else ''}" for missing, command in holes(table)]
+        text += ["", *(f"- {note}" for note in below)] if below else []
+        parts.append("\n".join(text) + "\n")
+    if problems:
+        parts.append("".join(["Left out:\n\n", *(f"- {_md_text(str(problem))}\n" for problem in problems)]))
+    return "\n".join(parts) or "No finished run.\n"
+
+
+def _md_cells(line: Line) -> list[str]:
+    label = _md_text(line.label) if line.kind == "row" else f"*{_md_text(line.label)}*"
+    cells = [f"{cell.text}{'†' if cell.significant else ''}" for cell in line.cells]
+    marks = ["**" if cell.best else "*" if cell.near else "" for cell in line.cells]
+    return [label, line.seeds, *(f"{mark}{cell}{mark}" for cell, mark in zip(cells, marks, strict=True))]
+
+
+def _md_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _md_text(text: str) -> str:
+    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", text.replace("\n", " "))
+
+
+def _latex(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
+    """Return `tabular`s that need the package booktabs; what surrounds them is left to the author."""
+    parts = []
+    for table in tables:
+        heads = _headings(table)
+        below = [*notes(table, r"\textbf", r"\textit")]
+        below += [f"{missing}{f': {command}' if command else ''}" for missing, command in holes(table)]
+        text = [f"% {note}".replace("\n", " ") for note in (table.title, *below)]
+        text += [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", _tex_line(map(_tex_text, heads))]
+        text.append(r"\midrule")
+        for line in lines(table, table.columns):
+            label = _tex_text(line.label if line.kind == "row" else f"  {line.label}")
+            text.append(_tex_line([label, line.seeds, *map(_tex_cell, line.cells)]))
+        parts.append("\n".join([*text, r"\bottomrule", r"\end{tabular}"]) + "\n")
+    left_out = "".join(f"% Left out: {problem}".replace("\n", " ") + "\n" for problem in problems)
+    return "\n".join([*parts, left_out] if left_out else parts)
+
+
+def _tex_cell(cell: Shown) -> str:
+    text = _tex_text(cell.text) + (r"$^\dagger$" if cell.significant else "")
+    command = "textbf" if cell.best else "textit" if cell.near else ""
+    return rf"\{command}{{{text}}}" if command else text
+
+
+def _tex_line(cells: Any) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _tex_text(text: str) -> str:
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", text)
+    for sign, code in (("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), (HOLE, "--")):
+        escaped = escaped.replace(sign, code)
+    return escaped
+
+
+def _html(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
+    """Return one page that needs no other file, with a table a dataset."""
+    body = [part for table in tables for part in _html_table(table)]
+    if problems:
+        body += ["<h2>Left out</h2>", "<ul>", *(f"<li>{escape(str(problem))}</li>" for problem in problems), "</ul>"]
+    title = escape(", ".join(table.title for table in tables) or "No finished run")
+    head = ['<meta charset="utf-8">', f"<title>{title}</title>", f"<style>\n{_STYLE}\n</style>"]
+    page = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]
+    return "\n".join(page) + "\n"
+
+
+def _html_table(table: Table) -> list[str]:
+    metrics = [(heading(metric), len(list(group))) for metric, group in groupby(table.columns, key=lambda c: c[0])]
+    groups = "".join(f'<th scope="colgroup" colspan="{width}">{escape(name)}</th>' for name, width in metrics)
+    regions = "".join(f'<th scope="col">{escape(region)}</th>' for _, region in table.columns)
+    two = "".join(f'<th scope="col" rowspan="2">{name}</th>' for name in ("Method", "Seeds"))
+    text = ["<table>", f"<caption>{escape(table.title)}</caption>"]
+    text += ["<thead>", f"<tr>{two}{groups}</tr>", f"<tr>{regions}</tr>", "</thead>", "<tbody>"]
+    for line in lines(table, table.columns):
+        cells = "".join(f"<td>{_html_cell(cell)}</td>" for cell in line.cells)
+        label = f'<th scope="row">{escape(line.label)}</th><td>{line.seeds}</td>'
+        text.append(f'<tr class="{line.kind}">{label}{cells}</tr>')
+    below = [escape(note) for note in notes(table, "Bold", "Italic")]
+    for missing, command in holes(table):
+        below.append(escape(missing) + (f": <code>{escape(command)}</code>" if command else ""))
+    return [*text, "</tbody>", "</table>", "<ul>", *(f"<li>{note}</li>" for note in below), "</ul>"]
+
+
+def _html_cell(cell: Shown) -> str:
+    text = escape(cell.text) + ("<sup>†</sup>" if cell.significant else "")
+    tag = "strong" if cell.best else "em" if cell.near else ""
+    return f"<{tag}>{text}</{tag}>" if tag else text
+
+
+def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
+    """Return one line a dataset × method × metric × region, in label units."""
+    papers = list(dict.fromkeys(paper for table in tables for paper in table.against))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    heads = ("metric", "region", "mean", "std", "n", "best", "within_noise", "gain", "p", "p_holm")
+    writer.writerow(["dataset", "title", "method", *heads, *(f"published_{paper}" for paper in papers)])
+    for table in tables:
+        marks = _marks(table)
+        for row in table.rows:
+            for column in table.columns:
+                cell = _plain_cell(row, column, marks)
+                values = [str(v).lower() if isinstance(v, bool) else v for v in (cell[name] for name in heads)]
+                printed = [cell["published"].get(paper) for paper in papers]
+                writer.writerow([table.dataset, table.title, row.label, *values, *printed])
+        for column, gain in table.top_gains.items():
+            numbers = {**dict.fromkeys(heads), "metric": column[0], "region": column[1], "gain": gain}
+            label = f"OURS (BEST) VS. {REFERENCE}"
+            writer.writerow([table.dataset, table.title, label, *numbers.values(), *[None] * len(papers)])
+    return buffer.getvalue()
+
+
+def _json(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
+    content = {
+        "tables": [
+            {
+                "dataset": table.dataset,
+                "title": table.title,
+                "against": list(table.against),
+                "compared_with": table.compared,
+                "rows": _plain_rows(table),
+                "best_gains": [{"metric": m, "region": r, "gain": gain} for (m, r), gain in table.top_gains.items()],
+                "test_samples": dict(table.counts),
+                "notes": [*notes(table, "best", "within_noise")],
+            }
+            for table in tables
+        ],
+        "left_out": [{"path": str(p.path), "state": p.state, "reason": p.reason} for p in problems],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain_rows(table: Table) -> list[dict[str, Any]]:
+    marks = _marks(table)
+    return [
+        {
+            "label": row.label,
+            "method": row.method,
+            "seeds": list(row.seeds),
+            "missing_seeds": list(row.missing),
+            "fill": row.fill or None,
+            "published_as": dict(row.printed_as),
+            "cells": [_plain_cell(row, column, marks) for column in table.columns],
+        }
+        for row in table.rows
+    ]
+
+
+def _marks(table: Table) -> _Marks:
+    """Return for each column the labels of the best rows, and of those within noise of them."""
+    return {column: (table.best(column), table.within_noise(column)) for column in table.columns}
+
+
+def _plain_cell(row: Row, column: Column, marks: _Marks) -> dict[str, Any]:
+    best, near = marks[column]
+    cell, test = row.cells.get(column), row.tests.get(column)
+    mean, std, n = (cell.mean, cell.std, cell.n) if cell is not None else (None, None, 0)
+    return {
+        "metric": column[0],
+        "region": column[1],
+        "mean": mean,
+        "std": std,
+        "n": n,
+        "best": row.label in best,
+        "within_noise": row.label in near,
+        "gain": row.gains.get(column),
+        "p": test.p if test is not None else None,
+        "p_holm": test.p_holm if test is not None else None,
+        "published": {paper: numbers[column] for paper, numbers in row.printed.items() if column in numbers},
+    }
+
+
+WRITERS: dict[str, Callable[[Sequence[Table], Sequence[Problem]], str]] = {
+    "md": _markdown,
+    "latex": _latex,
+    "html": _html,
+    "csv": _csv,
+    "json": _json,
+}
