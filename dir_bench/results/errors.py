@@ -71,7 +71,7 @@ def read_predictions(run: Path | str) -> Predictions:
             prediction=prediction.astype(np.float64, copy=False),
             index=index,
             bins=TargetBins.regular(**config["dataset"]["bins"]),
-            regions=_regions(folder.path / "labels.npz"),
+            regions=_regions(folder.labels_path),
             zero_error=float(config["semantics"]["zero_error"]),
             terms=EXTRA_TERMS[config["dataset"]["extra_errors"]],
         )

@@ -91,7 +91,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        return str(self.dataset["title"])
+        return str(self.metrics.get("title", self.dataset["title"]))
 
     @property
     def axis(self) -> str:
