@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dir_bench.errors import UserError, nearest
-from dir_bench.schema import Config, check, without_unused
+from dir_bench.rules import check
+from dir_bench.schema import Config, without_unused
 
 
 def config_dir() -> Path:
