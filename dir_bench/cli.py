@@ -3,17 +3,18 @@
 import argparse
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dir_bench.errors import RunFailed, UserError, nearest
+from dir_bench.errors import UserError, nearest, of_disk
 
 VERBS = """\
 dir-bench: run and compare methods of deep imbalanced regression
 
   dir-bench train [KEY=VALUE ...]        train one run; -m sweeps over comma lists; --help lists what can be chosen
+  dir-bench sweep NAME [KEY=VALUE ...]   run what is left of a table or ablation; --dry-run prints the plan only
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
   dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
   dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
@@ -52,6 +53,21 @@ examples
   dir-bench table --metrics mae --regions all few --out table.tex
 """
 
+_SWEEP_HELP = """\
+examples:
+  dir-bench sweep gauge_table --dry-run                          how many jobs, how many are done, how long the rest
+  dir-bench sweep gauge_table hydra/launcher=local               as many processes as this machine has GPUs or cores
+  dir-bench sweep gauge_table hydra/launcher=local hydra.launcher.n_jobs=2 hydra.launcher.threads=4
+  dir-bench sweep gauge_table seed=0 optimizer.lr=1e-3,3e-4      axes of your own; they win over the file's
+  dir-bench sweep gauge_table hydra/launcher=submitit_slurm      on Slurm: pip install 'dir-bench[slurm]'
+  dir-bench sweep gauge_table hydra/launcher=ray                 on Ray: pip install 'dir-bench[ray]'
+
+A job that fails does not stop the others. The same command again runs what is left; an interrupted run goes on from
+its last checkpoint. Exit codes: 0 all is done, 1 a run failed, 2 a mistake in what was asked.
+
+sweeps (configs/sweep/):
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
@@ -59,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     verbs: dict[str, Callable[[list[str]], int]] = {
         "train": train,
+        "sweep": sweep,
         "evaluate": evaluate,
         "table": table,
         "plot": plot,
@@ -80,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _say(error)
     except OSError as error:
-        return _say(_of_disk(error))
+        return _say(of_disk(error))
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on", file=sys.stderr)
         return 130
@@ -99,51 +116,109 @@ def train(arguments: list[str]) -> int:
     arguments = [a for a in arguments if a not in asked.overrides] + asked.overrides
     if asked.config_dir and not Path(asked.config_dir).is_dir():
         raise UserError(f"--config-dir {asked.config_dir} is not a folder")
+    if asked.multirun:
+        return _sweep(asked.overrides, asked.config_dir, arguments)
+    from dir_bench.sweeps.job import Task
+
     if not (asked.help or asked.hydra_help):
-        for job in config.jobs_to_check(asked.overrides, asked.multirun):
-            config.compose(job, asked.config_dir)
-    failures: list[tuple[str, Exception]] = []
+        named = next((a.split("=")[1] for a in asked.overrides if a.startswith(("+sweep=", "sweep="))), None)
+        if named:
+            raise UserError(f"+sweep={named} is many runs: add -m, or take `dir-bench sweep {named}`")
+        config.compose(asked.overrides, asked.config_dir)
+    task = Task()
+    if (stopped := _hand_over(task, arguments)) is not None:
+        return stopped
+    return max((result.exit_code for result in task.results), default=0)
 
-    def run_job(composed: Any) -> None:
-        name = config.job_name()
+
+def sweep(arguments: list[str]) -> int:
+    """Run all jobs of a table, an ablation or a grid of your own that are not done yet; print the plan first.
+
+    A sweep is a file, configs/sweep/NAME.yaml; comma lists in KEY=VALUE add axes to it, and win over its own.
+    """
+    from dir_bench import config
+
+    parser = argparse.ArgumentParser(
+        "dir-bench sweep",
+        usage="dir-bench sweep [NAME] [KEY=VALUE ...] [--dry-run] [--config-dir DIR]",
+        description=sweep.__doc__,
+        epilog=_SWEEP_HELP + _described_sweeps(config.config_dir() / "sweep"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="*", metavar="NAME | KEY=VALUE", help=argparse.SUPPRESS)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder of your own beside configs/ (DIR/sweep/NAME.yaml)"
+    )
+    asked = parser.parse_intermixed_args(arguments)
+    if asked.config_dir and not Path(asked.config_dir).is_dir():
+        raise UserError(f"--config-dir {asked.config_dir} is not a folder")
+    names = [word for word in asked.what if "=" not in word]
+    overrides = [word for word in asked.what if "=" in word]
+    if len(names) > 1 or not asked.what:
+        there = ", ".join(config.options("sweep"))
+        raise UserError(f"name one sweep, not {len(names)}: {there}; or give comma lists, such as seed=0,1,2")
+    overrides = [*(f"+sweep={name}" for name in names), *overrides]
+    flags = ["-m", *(["--config-dir", asked.config_dir] if asked.config_dir else [])]
+    return _sweep(overrides, asked.config_dir, [*flags, *overrides], planned=True, dry_run=asked.dry_run)
+
+
+def _sweep(
+    overrides: list[str], config_dir: str | None, arguments: list[str], planned: bool = False, dry_run: bool = False
+) -> int:
+    """Plan, launch what is left, and say what came of it; `planned`: print the plan, and keep jobs' prints in files."""
+    from dir_bench import config
+    from dir_bench.sweeps import plan
+    from dir_bench.sweeps.job import Task, Watch, failures, summary
+
+    grids = config.sweep_grids(overrides, config_dir)
+    if grids is None:
+        raise UserError("hydra/sweeper: only `grids` (the default) is known here; drop the override")
+    made = plan.make(config.sweep_jobs(overrides, grids), config_dir)
+    if planned:
+        print(made.text(), flush=True)
+    if dry_run or (planned and not made.left):
+        return 0
+    left = made.left if planned else made.jobs
+    task = Task([job.overrides for job in left], sweep=True, quiet=planned)
+    with ExitStack() as stack:
+        if planned:
+            stack.enter_context(Watch(made))
         try:
-            _train_one(config.typed(composed), config.job_overrides())
-        except UserError as error:
-            _say(error)
-            failures.append((name, error))
-        except OSError as error:
-            failures.append((name, _of_disk(error)))
-            _say(failures[-1][1])
-        except Exception as error:  # a fault of ours: show all of it, and let the other jobs go on
-            traceback.print_exc()
-            failures.append((name, error))
+            stopped = _hand_over(task, arguments)
+        except KeyboardInterrupt:
+            print("\nstopped; what was running has saved, and the same command goes on", file=sys.stderr)
+            stopped = 130
+    failed = failures(left, task.results, stopped is not None)
+    if planned or failed or task.launch_error:
+        print(summary(made, failed), file=sys.stdout if planned else sys.stderr)
+    if task.launch_error is not None:
+        print(f"the launcher ended early: {str(task.launch_error).strip().splitlines()[-1]}", file=sys.stderr)
+    if stopped is not None:
+        return stopped
+    return max((result.exit_code for _, result in failed), default=1 if task.launch_error else 0)
 
+
+def _hand_over(task: Any, arguments: list[str]) -> int | None:
+    """Let Hydra run the task; return an exit code if a signal ended it."""
+    from dir_bench import config
     from dir_bench.interrupt import Interrupted
 
     try:
-        config.hydra_main(run_job, arguments)
+        config.hydra_main(task, arguments)
     except Interrupted as stop:
         print(f"{stop}; nothing is lost: the same command goes on from there", file=sys.stderr)
         return stop.exit_code
-    if asked.multirun and failures:
-        print(f"\n{len(failures)} job(s) failed; the same command runs what is left:", file=sys.stderr)
-        for name, error in failures:
-            print(f"  {name}: {str(error).splitlines()[0]}", file=sys.stderr)
-    return max((getattr(error, "exit_code", 1) for _, error in failures), default=0)
+    return None
 
 
-def _train_one(settings: Any, overrides: tuple[str, ...]) -> None:
-    from dir_bench import experiment
-    from dir_bench.results.naming import method_name
-    from dir_bench.results.render import as_text, region_table
-
-    folder = experiment.run_folder(settings)
-    name = method_name(experiment.toggles(settings))
-    print(f"{experiment.names(settings)[1]} · {name} · seed {settings.seed} → {folder.path}", file=sys.stderr)
-    outcome = experiment.run(settings, overrides)
-    if outcome.skipped:
-        print("this run is finished; its numbers are:", file=sys.stderr)
-    print(as_text(region_table(outcome.metrics)), end="")
+def _described_sweeps(folder: Path) -> str:
+    """Return the sweeps that are there, each with the first line of its comment."""
+    lines = []
+    for path in sorted(folder.glob("*.yaml")):
+        comments = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+        lines.append(f"  {path.stem:<24} {next((c for c in comments if not c.startswith('@')), '')}")
+    return "\n".join(lines)
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -323,12 +398,6 @@ def data(arguments: list[str]) -> int:
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)
     return 1 if problems else 0
-
-
-def _of_disk(error: OSError) -> RunFailed:
-    """Put into a sentence: a full disk, a folder that is a file or cannot be written."""
-    where = f": {error.filename}" if error.filename else ""
-    return RunFailed(f"{error.strerror or error}{where}")
 
 
 def _say(error: Exception) -> int:

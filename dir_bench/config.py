@@ -4,23 +4,30 @@ The only module that knows Hydra. A config is composed from `configs/`, checked 
 handed on as plain dataclasses. Names of choices are compared with what exists, so a typo meets its nearest name.
 """
 
+import copy
 import inspect
 import itertools
+import json
 import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.rules import check
 from dir_bench.schema import Config, without_unused
+
+EXTRAS = {"slurm": "submitit", "ray": "ray"}
+"""Extras of this package, each with what its launchers are called."""
 
 
 def config_dir() -> Path:
@@ -46,12 +53,69 @@ def register_schema() -> None:
     """Make the dataclasses above known to Hydra as the root of `configs/train.yaml`."""
     from hydra.core.config_store import ConfigStore
 
+    from dir_bench.sweeps import plugins
+
     ConfigStore.instance().store(group="_schema", name="config", node=Config)
+    plugins.register()
 
 
 def compose(overrides: Sequence[str], extra_dir: str | None = None) -> Config:
     """Compose and check a config outside of a Hydra application; UserError in one sentence if it cannot be."""
     from hydra import compose as hydra_compose
+
+    with _hydra(extra_dir, overrides) as (_, search):
+        composed = hydra_compose("train", [*search, *overrides])
+    return typed(composed)
+
+
+def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> list[Config]:
+    """Compose and check the configs of many jobs, as `compose` does.
+
+    Hydra takes a tenth of a second to compose a set of group choices, so each set is composed once; the other
+    overrides come last in Hydra too, and are put onto copies. Jobs that differ by a seed that nothing else refers to
+    share one copy.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    made: dict[tuple[str, ...], DictConfig] = {}
+    places = []
+    with _hydra(extra_dir, jobs[0] if jobs else ()) as (loader, search):
+        _, repository = loader._parse_overrides_and_create_caching_repo("train", search)
+        texts = list(dict.fromkeys(text for job in jobs for text in job))
+        parsed = dict(zip(texts, OverridesParser.create().parse_overrides(texts), strict=True))
+        chooses = {
+            text: override.package is not None or repository.group_exists(override.key_or_group)
+            for text, override in parsed.items()
+        }
+        for job in jobs:
+            choices = tuple(text for text in job if chooses[text])
+            if choices not in composed:
+                base = loader.load_configuration("train", [*search, *choices], RunMode.RUN)
+                with open_dict(base):
+                    del base["hydra"]
+                composed[choices] = base
+            config = composed[choices]
+            seed = next((text for text in job if re.fullmatch(r"seed=\d+", text)), None)
+            alone = seed is not None and "seed}" not in str(config) + "".join(job)
+            rest = tuple(text for text in job if not (alone and text == seed))
+            if rest not in made:
+                made[rest] = copy.deepcopy(config)
+                values = [parsed[text] for text in rest if not chooses[text]]
+                ConfigLoaderImpl._apply_overrides_to_config(values, made[rest])
+            places.append((rest, int(str(seed)[5:]) if alone else None))
+    checked = {rest: typed(config) for rest, config in made.items()}
+    return [checked[rest] if seed is None else replace(checked[rest], seed=seed) for rest, seed in places]
+
+
+@contextmanager
+def _hydra(extra_dir: str | None, overrides: Sequence[str] = ()) -> Iterator[tuple[Any, list[str]]]:
+    """Give Hydra's config loader and the override that makes it search `extra_dir`.
+
+    Its errors become a UserError; `overrides` say which keys there are to be meant.
+    """
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -61,16 +125,14 @@ def compose(overrides: Sequence[str], extra_dir: str | None = None) -> Config:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            composed = hydra_compose("train", [*search, *overrides])
+            yield GlobalHydra.instance().config_loader(), search
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, overrides)) from error
-    return typed(composed)
 
 
 def typed(composed: DictConfig) -> Config:
     """Turn a composed config into dataclasses, and check every rule; UserError names the key and what to do."""
-    schema = OmegaConf.structured(Config)
-    known = list(_dotted(OmegaConf.to_container(schema)))
+    schema, known = _schema()
     for key in _dotted(OmegaConf.to_container(composed)):
         head = key.split(".")[0]
         if head not in schema:
@@ -78,12 +140,20 @@ def typed(composed: DictConfig) -> Config:
         if not _free_form(key) and key not in known:
             raise UserError(f"unknown config key '{key}'{nearest(key, known)}")
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
+        ours = OmegaConf.get_type(composed) is Config  # Hydra's are; one read from a file is not
+        config = OmegaConf.to_object(composed if ours else OmegaConf.merge(schema, composed))
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, Config)
     check(config)
     return without_unused(config)
+
+
+@cache
+def _schema() -> tuple[DictConfig, list[str]]:
+    """Return the schema and its dotted keys."""
+    schema = OmegaConf.structured(Config)
+    return schema, list(_dotted(OmegaConf.to_container(schema)))
 
 
 def load(path: Path) -> Config:
@@ -101,9 +171,7 @@ def load(path: Path) -> Config:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the config as nested plain values, as it is written to `config.yaml`."""
-    plain = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return asdict(config)
 
 
 def resolve_target(node: Mapping[str, Any]) -> Any:
@@ -162,6 +230,12 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     missing = re.search(r"Could not find '([^']+)'", text)
     if missing and "/" in missing[1]:
         group, _, name = missing[1].rpartition("/")
+        if group == "hydra/launcher":
+            from hydra.core.config_store import ConfigStore
+
+            there = sorted(path.removesuffix(".yaml") for path in ConfigStore.instance().list(group))
+            extra = next((f"; pip install 'dir-bench[{e}]' adds it" for e, n in EXTRAS.items() if n in name), "")
+            return f"{group}={name} is not installed{nearest(name, there)}{extra}; there are: {', '.join(there)}"
         there = options(group)
         return f"{group}={name} does not exist{nearest(name, there)}; {group} can be: {', '.join(there)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
@@ -180,8 +254,51 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     return f"{key[1]}: {first}" if key else first
 
 
-def sweep_jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """Expand the comma lists of a multirun into the overrides of each job, as Hydra's basic sweeper does."""
+def sweep_grids(overrides: Sequence[str], extra_dir: str | None = None) -> list[dict[str, Any]] | None:
+    """Return the products that a multirun's sweep file asks for (one without axes if there is no file).
+
+    None if another sweeper than ours was chosen: only it knows its jobs.
+    """
+    from hydra import compose as hydra_compose
+
+    with _hydra(extra_dir) as (_, search):
+        ours = [text for text in overrides if not _of_jobs(text)]
+        sweeper = hydra_compose("train", [*search, *ours], return_hydra_config=True).hydra.sweeper
+    if not sweeper["_target_"].endswith(".GridSweeper"):
+        return None
+    chosen = OmegaConf.to_container(sweeper)
+    assert isinstance(chosen, dict)
+    common = chosen["params"] or {}
+    return [{**grid, **{k: v for k, v in common.items() if k not in grid}} for grid in chosen["grids"] or [{}]]
+
+
+def _of_jobs(override: str) -> bool:
+    """Tell an override that jobs take from one that says how they are swept over and launched."""
+    return not override.lstrip("+~").startswith(("hydra.", "hydra/", "sweep="))
+
+
+def sweep_jobs(overrides: Sequence[str], grids: Sequence[Mapping[str, Any]] = ({},)) -> list[list[str]]:
+    """Expand comma lists into the overrides of each job.
+
+    Args:
+        overrides: Those of the command line. They win over a grid's axis of the same key, and add to all grids.
+        grids: Each a product of axes, key to comma list (or any other sweep of Hydra's, such as `range(3)`).
+    """
+    given = [text for text in overrides if _of_jobs(text)]
+    keys = {text.split("=")[0].lstrip("+") for text in given}
+    jobs: list[list[str]] = []
+    for grid in grids:
+        own = [f"{k}={_text(v)}" for k, v in grid.items() if k.lstrip("+") not in keys]
+        jobs += _product([*own, *given])
+    return list(map(list, dict.fromkeys(map(tuple, jobs))))
+
+
+def _text(value: Any) -> str:
+    """Write a YAML value as Hydra's overrides have it; text stays as it is."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _product(overrides: Sequence[str]) -> Iterator[list[str]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
@@ -204,26 +321,6 @@ def sweep_jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
     return (list(job) for job in itertools.product(*axes))
 
 
-def jobs_to_check(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
-    """Return overrides that between them show every mistake a sweep can hold, without composing all its jobs.
-
-    Choices of groups interact (LDS needs weights), so all their combinations are checked; each value of a plain key
-    is checked once.
-    """
-    if not multirun:
-        return [list(overrides)]
-    group_names = set(groups())
-    seen: set[tuple[str, ...]] = set()
-    chosen = []
-    for job in sweep_jobs(overrides):
-        combination = tuple(item for item in job if item.split("=")[0] in group_names)
-        marks = {combination, *((item,) for item in job)}
-        if not marks <= seen:
-            seen |= marks
-            chosen.append(job)
-    return chosen
-
-
 def hydra_main(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
     """Run `job` as an ordinary Hydra application with these command-line arguments."""
     import hydra
@@ -240,9 +337,12 @@ def job_overrides() -> tuple[str, ...]:
     return tuple(HydraConfig.get().overrides.task)
 
 
-def job_name() -> str:
-    """Return the running job's overrides as one string, to name it in a summary."""
-    return " ".join(job_overrides()) or "(defaults)"
+def job_log() -> Path:
+    """Return the file for what the running job of a sweep prints."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    return Path(hydra.runtime.output_dir) / f"{hydra.job.num}.log"
 
 
 def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:

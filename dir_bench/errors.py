@@ -23,3 +23,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" with the choice closest to `name`, or "" if none is close."""
     found = get_close_matches(name, list(choices), n=1, cutoff=0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def of_disk(error: OSError) -> RunFailed:
+    """Put what the system refused into a sentence: a full disk, a folder that is a file or cannot be written."""
+    where = f": {error.filename}" if error.filename else ""
+    return RunFailed(f"{error.strerror or error}{where}")

@@ -1,5 +1,7 @@
 """One run, read like the method section of a paper: build, fit, evaluate, record."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import logging
@@ -11,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -51,6 +52,9 @@ from dir_bench.training.recorder import Recorder
 from dir_bench.training.streams import stream, stream_seed
 from dir_bench.training.trainer import Trainer, freeze
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 log = logging.getLogger("dir_bench")
 
 
@@ -63,24 +67,34 @@ class Outcome:
     skipped: bool
 
 
-def run_folder(config: Config) -> RunFolder:
+def run_folder(config: Config, hashes: dict[str, str] | None = None) -> RunFolder:
     """Return the folder of a config's run: outputs/<dataset>/<method>/<identity of what can change its numbers>."""
     configs.check_targets(config)
-    name, _ = identities(config)
+    name, _ = identities(config, hashes)
     return RunFolder.of(config.paths.outputs, names(config)[0], method_slug(toggles(config)), name)
 
 
-def identities(config: Config) -> tuple[str, str]:
+def identities(config: Config, hashes: dict[str, str] | None = None) -> tuple[str, str]:
     """Return the identity of a config's run, and of its row: of all runs that differ from it by the seed alone.
 
     The data's fingerprint is part of both. UserError if the data are missing.
+
+    Args:
+        config: A checked config.
+        hashes: Remembers what was hashed, for the many configs of a sweep; None: read the files.
     """
-    dataset: Dataset = configs.build(config.dataset.source)
-    plain = configs.to_dict(config) | {"data": dataset.fingerprint()}
+    known = {} if hashes is None else hashes
+    source = repr(config.dataset.source)
+    if source not in known:
+        dataset: Dataset = configs.build(config.dataset.source)
+        known[source] = dataset.fingerprint()
+    plain = configs.to_dict(config) | {"data": known[source]}
     weights = config.backbone.get("weights")
     if weights is not None:  # it is their content that counts, wherever they lie
         path = Path(str(weights))
-        plain["backbone"] |= {"weights": file_hash(path) if path.is_file() else str(path)}
+        if str(path) not in known:
+            known[str(path)] = file_hash(path) if path.is_file() else str(path)
+        plain["backbone"] |= {"weights": known[str(path)]}
     ignored = (*NUMBERLESS, *unset(plain))
     return identity(plain, ignored), identity(plain, (*ignored, "seed"))
 
@@ -130,12 +144,13 @@ def _semantics_name(config: Config) -> str:
     return ",".join(f"{k}={v}" for k, v in changed.items()) if len(changed) <= 2 else config.semantics.name
 
 
-def run(config: Config, command: tuple[str, ...] = ()) -> Outcome:
+def run(config: Config, command: tuple[str, ...] = (), *, wait: bool = False) -> Outcome:
     """Train, evaluate and record one run; skip it if it is done, go on with it if it was interrupted.
 
     Args:
         config: A checked config.
         command: The overrides that made it, kept so that tables can say how to repeat it.
+        wait: If another process has the run, wait for it, and take its result if it ends well.
 
     Raises:
         UserError: Data or settings are wrong, or another process has the run.
@@ -147,11 +162,12 @@ def run(config: Config, command: tuple[str, ...] = ()) -> Outcome:
         return Outcome(folder.path, recorded(folder.path), skipped=True)
     if _rank_outside() > 0:
         return Outcome(folder.path, _launch(config, folder, command, _stage_one(config, command)), skipped=False)
-    with folder.lock():
-        stage_one = _stage_one(config, command)
+    with folder.lock(wait=wait):
+        if wait and RunFolder(folder.path).state == "done":  # while this process waited
+            return Outcome(folder.path, recorded(folder.path), skipped=True)
         folder.start(configs.to_dict(config), run_environment() | {"device": _device_name(config)})
         try:
-            metrics = _launch(config, folder, command, stage_one)
+            metrics = _launch(config, folder, command, _stage_one(config, command))
         except UserError as error:
             folder.fail(str(error), "")
             raise
@@ -174,7 +190,7 @@ def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
         return folder.path
     first = stage_one_config(config)
     log.info("stage one of two: %s", method_name(toggles(first)))
-    return run(first, command).folder
+    return run(first, command, wait=True).folder  # jobs of a sweep share it
 
 
 def stage_one_config(config: Config) -> Config:
@@ -220,6 +236,8 @@ def _device_name(config: Config) -> str:
 
 def _fabric(config: Config, strategy: str, devices: int) -> Fabric:
     """Return the engine; UserError if there is no such accelerator."""
+    from lightning_fabric import Fabric  # a second, which a sweep's plan does not need
+
     settings = config.trainer
     accelerator = "cuda" if settings.accelerator == "gpu" else settings.accelerator
     try:

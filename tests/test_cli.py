@@ -102,7 +102,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work):
     sweep = ["train", *TINY, "-m", "optimizer.lr=0.001,1e30", "seed=0,1"]
     first = command(work, *sweep)
     assert first.returncode == 1, first.stderr
-    assert "2 job(s) failed" in first.stderr
+    assert "4 jobs: 2 done, 0 running, 2 failed" in first.stderr
     assert len(list(work.glob("outputs/arrays/vanilla/*/DONE"))) == 2
     stamps = {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
     second = command(work, *sweep)

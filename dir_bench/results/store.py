@@ -122,14 +122,17 @@ class RunFolder:
         return _read_object(self.status_path)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, wait: bool = False) -> Iterator[None]:
         """Keep other processes out of this run; the operating system lets go of the lock if this one dies.
+
+        Args:
+            wait: Wait for another process to end, as jobs of a sweep do that need the same run.
 
         Raises:
             UserError: If another live process is at this run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_path, timeout=_LOCK_SECONDS)
+        lock = FileLock(self.lock_path, timeout=-1 if wait else _LOCK_SECONDS)
         try:
             lock.acquire()
         except Timeout:

@@ -1,19 +1,23 @@
 """Which samples make up each batch, and how a process takes its part of it."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from dir_bench.datasets.base import IntArray, Split
 from dir_bench.parallel import ahead
 from dir_bench.training.streams import stream
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Item = TypeVar("Item")
 

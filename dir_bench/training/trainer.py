@@ -5,6 +5,8 @@ lies in `Progress` and in state dicts; random numbers are functions of the posit
 killed anywhere repeats itself from its last checkpoint bit for bit.
 """
 
+from __future__ import annotations
+
 import signal
 import time
 import warnings
@@ -13,12 +15,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dir_bench.datasets.base import Split
@@ -33,6 +34,9 @@ from dir_bench.training import checkpoint
 from dir_bench.training.loaders import Batch, TrainLoader, eval_batches, on_device
 from dir_bench.training.network import Network
 from dir_bench.training.streams import stream_seed
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 CHECK_STEPS = 50
 """On an accelerator the loss is looked at every so many steps, since each look waits for the device."""
@@ -103,6 +107,7 @@ class Trainer:
         self._moments: Moments | None = None
         self._reset_epoch_sums()
         self._stop_signal: int | None = None
+        self._stopped_at = 0.0
 
     def _loader(self, split: Split, augment: bool = True) -> TrainLoader:
         return TrainLoader(
@@ -435,9 +440,12 @@ class Trainer:
         """
 
         def note(number: int, frame: FrameType | None) -> None:
-            if self.fabric.world_size > 1 or self._stop_signal is not None:
+            # One Ctrl-C reaches a sweep's worker twice: from the terminal, and from the process that started it.
+            again = self._stop_signal is not None and time.monotonic() - self._stopped_at > 2
+            if self.fabric.world_size > 1 or again:
                 raise Interrupted(number, self.progress.step)
-            self._stop_signal = number
+            if self._stop_signal is None:
+                self._stop_signal, self._stopped_at = number, time.monotonic()
 
         try:
             before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,0 +1,144 @@
+"""What Hydra is told of sweeps: `hydra/sweeper=grids` (the default here) and `hydra/launcher=local`.
+
+Hydra takes plugins from the package `hydra_plugins` only, which an editable install of this package cannot ship. So
+this module goes by a second name there, from the moment it is imported. That suits launchers that pickle Hydra's state
+(submitit, Ray) too: the config they send names a class of this module, which their workers then import.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from hydra import version
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+MODULE = "hydra_plugins.dir_bench"
+
+
+@dataclass
+class GridSweeperConf:
+    """`params`: axes of all jobs, as in Hydra's basic sweeper. `grids`: each a product of axes of its own."""
+
+    _target_: str = f"{MODULE}.GridSweeper"
+    params: dict[str, Any] | None = None
+    grids: list[dict[str, Any]] | None = None
+
+
+@dataclass
+class LocalLauncherConf:
+    """`n_jobs`: null for one a GPU, or as many as the cores allow. `threads`: of each job."""
+
+    _target_: str = f"{MODULE}.LocalLauncher"
+    n_jobs: int | None = None
+    threads: int = 1
+    gpus_per_job: int = 1
+
+
+class GridSweeper(Sweeper):
+    """Launches the jobs that the task brings: they were expanded, checked and compared with the disk before."""
+
+    __module__ = MODULE
+
+    def __init__(self, params: Any = None, grids: Any = None) -> None:
+        pass
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.task: Any = task_function
+        make = Plugins.instance().instantiate_launcher
+        self.launcher: Launcher = make(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        try:
+            returned = self.launcher.launch(self.task.jobs, initial_job_idx=0) if self.task.jobs else []
+            self.task.results = [job.return_value for job in returned]
+        except Exception as error:  # a launcher raises where a job of its died; the disk knows what came of the others
+            self.task.launch_error = error
+
+
+class LocalLauncher(Launcher):
+    """Processes on this machine; see `local.run_all`."""
+
+    __module__ = MODULE
+
+    def __init__(self, n_jobs: int | None, threads: int, gpus_per_job: int) -> None:
+        self.n_jobs, self.threads, self.gpus_per_job = n_jobs, threads, gpus_per_job
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from dir_bench.sweeps import local
+
+        setup_globals()
+        sweep_dir = str(self.config.hydra.sweep.dir)  # its name holds the time, which each process would tell anew
+        gpus = local.visible_gpus()
+        slots = local.environments(self.n_jobs, self.threads, self.gpus_per_job, gpus)
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        jobs = (self._configured(number, job, sweep_dir) for number, job in zip(numbers, job_overrides, strict=True))
+        results = dict(local.run_all(HydraJob(self.hydra_context, self.task_function), jobs, slots))
+        return [_returned(results[i]) for i in range(len(job_overrides))]
+
+    def _configured(self, number: int, overrides: Sequence[str], sweep_dir: str) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.sweep.dir = sweep_dir
+        return config
+
+
+@dataclass
+class HydraJob:
+    """One job in a worker; picklable."""
+
+    hydra_context: HydraContext
+    task_function: TaskFunction
+
+    def __call__(self, config: DictConfig) -> JobReturn:
+        version.setbase("1.3")
+        setup_globals()
+        return run_job(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+def _returned(result: JobReturn | Exception) -> JobReturn:
+    """Return a dead worker's job as one that returned the error: raising it would hide the others' results."""
+    if isinstance(result, JobReturn):
+        return result
+    dead = JobReturn()
+    dead.return_value, dead.status = result, JobStatus.COMPLETED
+    return dead
+
+
+def _take_second_name() -> None:
+    try:
+        package = importlib.import_module("hydra_plugins")
+    except ImportError:  # no other plugin is installed
+        package = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
+        package.__path__ = []
+    package.dir_bench = sys.modules[MODULE] = sys.modules[__name__]  # type: ignore[attr-defined]
+
+
+_take_second_name()
+
+
+def register() -> None:
+    """Make both known to Hydra; doing it twice does no harm."""
+    store = ConfigStore.instance()
+    store.store(group="hydra/sweeper", name="grids", node=GridSweeperConf, provider="dir_bench")
+    store.store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="dir_bench")
+    for plugin in (GridSweeper, LocalLauncher):
+        Plugins.instance().register(plugin)
