@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
-import math
 import os
-import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Data, Dataset, file_hash
-from dir_bench.datasets.resampled import resampled
-from dir_bench.datasets.subsets import curate
+from dir_bench.assembly import (
+    build_fabric,
+    build_network,
+    build_trainer,
+    load_data,
+    resample,
+    take_backbone,
+)
+from dir_bench.datasets.base import Dataset, file_hash
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
-from dir_bench.methods import losses
-from dir_bench.methods.fds import FDS
-from dir_bench.methods.heads import Classification, Head, Regression, class_values
-from dir_bench.methods.mixup import Mix, Mixing, unmixed
-from dir_bench.methods.resample import Settings
 from dir_bench.results.atomic import write_npz
 from dir_bench.results.naming import (
     Toggles,
@@ -44,13 +39,10 @@ from dir_bench.results.naming import (
 from dir_bench.results.store import RunFolder, run_environment
 from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages, unset
 from dir_bench.schema import Head as HeadConfig
-from dir_bench.task import Task, label_record, relevance_of_bins, target_bins
+from dir_bench.task import Task, label_record
 from dir_bench.training import checkpoint
 from dir_bench.training.features import feature_statistics
-from dir_bench.training.network import Network, synchronise_batch_norm
 from dir_bench.training.recorder import Recorder
-from dir_bench.training.streams import stream, stream_seed
-from dir_bench.training.trainer import Trainer, freeze
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -103,12 +95,6 @@ def names(config: Config) -> tuple[str, str]:
     """Return the name and the title of what a run is trained and tested on: the dataset, or its subset."""
     label = subset_label(config.subset)
     return dataset_name(config.dataset.name, label), dataset_title(config.dataset.title, label)
-
-
-def load_data(config: Config) -> Data:
-    """Return the splits, curated if a subset is chosen."""
-    data: Data = configs.build(config.dataset.source).load()
-    return curate(data, target_bins(config.dataset), config.subset)
 
 
 def toggles(config: Config) -> Toggles:
@@ -211,7 +197,7 @@ def _launch(
     outside = "RANK" in os.environ or "SLURM_PROCID" in os.environ
     # "ddp" would start this program's command line again, which inside a sweep means the whole sweep (Hydra).
     strategy = "auto" if settings.devices == 1 and not outside else "ddp" if outside else "ddp_spawn"
-    fabric = _fabric(config, strategy, int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)))
+    fabric = build_fabric(config, strategy, int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)))
     if strategy == "ddp_spawn":
         try:
             ended = fabric.launch(_run_spawned, config, folder, command, stage_one)
@@ -234,18 +220,6 @@ def _device_name(config: Config) -> str:
     return "cpu"
 
 
-def _fabric(config: Config, strategy: str, devices: int) -> Fabric:
-    """Return the engine; UserError if there is no such accelerator."""
-    from lightning_fabric import Fabric  # a second, which a sweep's plan does not need
-
-    settings = config.trainer
-    accelerator = "cuda" if settings.accelerator == "gpu" else settings.accelerator
-    try:
-        return Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=settings.precision)  # type: ignore[arg-type]
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
-
-
 def _run_spawned(fabric: Fabric, *arguments: Any) -> dict[str, Any] | BaseException:
     """Run in a process of its own, where an exception would end as a traceback: hand what a user can mend back."""
     try:
@@ -265,7 +239,7 @@ def _run(
     network = build_network(config, data)
     data = resample(config, data, task, network, fabric.device)
     if stage_one is not None:
-        _take_backbone(network, stage_one)
+        take_backbone(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)
     if fabric.is_global_zero:
         write_npz(folder.labels_path, **label_record(config, task))
@@ -318,177 +292,6 @@ def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def build_network(config: Config, data: Data) -> Network:
-    """Build backbone, FDS and regressor; initial weights depend on the seed alone, not on what came before."""
-    configs.bind({**config.backbone, **data.backbone_kwargs}, f"the backbone for {config.dataset.name}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(config.seed, "init", 0))
-        backbone: nn.Module = configs.build(config.backbone, **data.backbone_kwargs)
-        torch.manual_seed(stream_seed(config.seed, "init", 1))
-        feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]
-        # A backbone with dense features brings the last layer of its design.
-        make: Callable[[int], nn.Module] = getattr(backbone, "make_regressor", partial(nn.Linear, feature_dim))
-        regressor = make(build_head(config).outputs)
-    network = Network(backbone, regressor, build_fds(config, feature_dim))
-    if config.trainer.channels_last:
-        network.to(memory_format=torch.channels_last)
-    if config.trainer.compile:
-        backbone.compile()
-    return network
-
-
-def build_fds(config: Config, feature_dim: int) -> FDS | None:
-    """Build the FDS layer with the chosen semantics, or None."""
-    if config.fds.name == "none":
-        return None
-    semantics, settings = config.semantics, config.fds
-    choices: dict[str, Any] = {
-        "kernel": settings.name,
-        "tails": semantics.kernel_tails,
-        **{key: getattr(semantics, f"fds_{key}") for key in ("edges", "empty", "lag", "guard", "new_bins")},
-    }
-    return FDS(
-        feature_dim,
-        first=config.dataset.fds_first,
-        last=config.dataset.fds_last,
-        # Absorbing goes by exact labels, and so has no use for bins.
-        bins=None if semantics.fds_edges == "absorb_if_present" else target_bins(config.dataset),
-        kernel_size=settings.kernel_size,
-        sigma=settings.sigma,
-        momentum=settings.momentum,
-        start_update=settings.start_update,
-        start_smooth=settings.start_smooth,
-        clip=(semantics.fds_clip[0], semantics.fds_clip[1]) if semantics.fds_clip else (sys.float_info.min, math.inf),
-        feedback=semantics.fds_feedback,
-        **choices,
-    )
-
-
-def resample(config: Config, data: Data, task: Task, network: Network, device: torch.device) -> Data:
-    """Return the data with the training split resampled, if that is asked for; the network is as initialised.
-
-    Regions, counts and FDS's bins stay those of the original split, and validation and test are untouched.
-    """
-    chosen = config.resample
-    if chosen.name == "none":
-        return data
-    train = resampled(
-        data.train,
-        task.bins,
-        relevance_of_bins(config, task),
-        Settings(
-            chosen.name == "smogn",
-            chosen.threshold,
-            chosen.neighbours,
-            chosen.perturbation,
-            chosen.over,
-            chosen.under,
-        ),
-        stream(config.seed, "resample"),
-        backbone=network.backbone,
-        device=device,
-        size=chosen.size,
-    )
-    return replace(data, train=train)
-
-
-def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the elementwise loss with its settings."""
-    settings = config.loss
-    function = getattr(losses, settings.name)
-    taken = inspect.signature(function).parameters.keys()
-    return partial(function, **{key: value for key, value in asdict(settings).items() if key in taken})
-
-
-def build_head(config: Config, device: torch.device | str = "cpu") -> Head:
-    """Return what the last layer's outputs mean, with its tensors on a device."""
-    settings, dataset = config.head, config.dataset
-    if settings.name == "regression":
-        return Regression(build_loss(config), dataset.target_scale)
-    bins = target_bins(dataset)
-    values = torch.from_numpy(class_values(bins, settings.value)).to(device)
-    return Classification(bins, values, expected=settings.decode == "expected")
-
-
-def build_mix(config: Config, backbone: nn.Module, rank: int) -> Mix:
-    """Return what mixes training batches; UserError if the backbone lacks a layer that is asked for."""
-    settings = config.mixup
-    if settings.name == "none":
-        return unmixed
-    layers = tuple(settings.layers) if settings.name == "manifold" else (0,)
-    return Mixing(backbone, settings.alpha, layers, partial(stream, config.seed), rank)
-
-
-def build_trainer(
-    fabric: Fabric, config: Config, folder: RunFolder, data: Data, task: Task, network: Network
-) -> Trainer:
-    settings, stages = config.trainer, config.stages
-    optimizer_node = dict(config.optimizer)
-    schedule = config.schedule.source
-    if stages.name != "none":
-        # Stage two has a length of its own, within the run's, and a constant learning rate.
-        freeze(network.backbone)
-        for module in refitted(network.backbone).values():
-            module.requires_grad_(True)
-        optimizer_node["lr"] = stages.lr if stages.lr is not None else optimizer_node["lr"]
-        settings = replace(
-            settings,
-            epochs=_least(settings.epochs, stages.epochs),
-            max_steps=_least(settings.max_steps, stages.max_steps),
-        )
-        schedule = None
-    if fabric.world_size > 1:
-        synchronise_batch_norm(network)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = configs.build(optimizer_node, trained)
-    scheduler = configs.build(schedule, optimizer) if schedule else None
-    wrapped, optimizer = fabric.setup(network, optimizer)
-    weights = None if task.weights is None else fabric.to_device(torch.from_numpy(task.weights))
-    return Trainer(
-        fabric=fabric,
-        settings=settings,
-        network=wrapped,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        schedule_interval=config.schedule.interval,
-        head=build_head(config, fabric.device),
-        bin_weights=weights,
-        bins=task.bins,
-        train=data.train,
-        val=data.val,
-        evaluate=partial(task.errors, data.val.judged),
-        monitor=config.dataset.monitor,
-        seed=config.seed,
-        checkpoints=folder.checkpoints,
-        fds_statistics=config.fds.statistics,
-        fds_split=data.fds,
-        mix=build_mix(config, network.backbone, fabric.global_rank),
-    )
-
-
-def refitted(backbone: nn.Module) -> dict[str, nn.Module]:
-    """Return what a second stage trains anew beside the last layer, by name: what the backbone lists as `refit`."""
-    return {name: backbone.get_submodule(name) for name in getattr(backbone, "refit", ())}
-
-
-def _least(*bounds: int | None) -> int | None:
-    return min((bound for bound in bounds if bound is not None), default=None)
-
-
-def _take_backbone(network: Network, run: Path) -> None:
-    """Load the backbone that a finished run selected; UserError if its shapes differ."""
-    state = checkpoint.load(RunFolder(run).best_checkpoint)["network"]
-    backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
-    anew = tuple(f"{name}." for name in refitted(network.backbone))
-    own = {k: v for k, v in network.backbone.state_dict().items() if k.startswith(anew)}
-    try:
-        network.backbone.load_state_dict(backbone | own)
-    except RuntimeError as error:
-        raise UserError(
-            f"the backbone of {run} does not fit this config: {str(error).splitlines()[-1].strip()}"
-        ) from error
-
-
 def recorded(path: Path) -> dict[str, Any]:
     """Return the metrics.json of a finished run."""
     metrics: dict[str, Any] = json.loads(RunFolder(path).metrics_path.read_text(encoding="utf-8"))
@@ -507,7 +310,7 @@ def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None =
         config.dataset.source["data_dir"] = str(data_dir)
     config.backbone.pop("weights", None)  # where training began; the checkpoint has all
     folder = RunFolder(path)
-    fabric = _fabric(config, "auto", 1)
+    fabric = build_fabric(config, "auto", 1)
     data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
@@ -544,5 +347,5 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {reason}") from error
-    trainer = build_trainer(_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
+    trainer = build_trainer(build_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
     return describe(config, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}

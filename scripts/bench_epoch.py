@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config
 from dir_bench.datasets.base import Data
 from dir_bench.results.store import RunFolder
 from dir_bench.task import Task
@@ -25,8 +25,8 @@ def make_trainer(data: Data, overrides: list[str], device: str, folder: Path) ->
     settings = config.compose([*overrides, "trainer.eval_every=1000000", "trainer.epochs=1000000"])
     fabric = Fabric(accelerator=device, devices=1)
     task = Task.of(settings, data.train.label_counts)
-    network = experiment.build_network(settings, data)
-    return experiment.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
+    network = assembly.build_network(settings, data)
+    return assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
 
 
 def seconds(action) -> float:

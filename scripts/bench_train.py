@@ -22,7 +22,7 @@ from bench_fds import _processor
 from rich.console import Console
 from rich.table import Table
 
-from dir_bench import config, experiment, inspection
+from dir_bench import assembly, config, inspection
 from dir_bench.datasets.base import Data
 from dir_bench.results.store import RunFolder
 from dir_bench.task import Task
@@ -41,11 +41,11 @@ def make_trainer(overrides: list[str], device: str, folder: Path) -> Trainer:
     """Return a trainer of these settings that never evaluates."""
     settings = config.compose([*overrides, "trainer.eval_every=1000000", "trainer.epochs=1000000"])
     settings.trainer.accelerator = device
-    fabric = experiment._fabric(settings, "auto", 1)
+    fabric = assembly.build_fabric(settings, "auto", 1)
     data: Data = config.build(settings.dataset.source).load()
     task = Task.of(settings, data.train.label_counts)
-    network = experiment.build_network(settings, data)
-    return experiment.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
+    network = assembly.build_network(settings, data)
+    return assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
 
 
 def steps_on_ready_tensors(trainer: Trainer) -> Callable[[], None]:

@@ -186,11 +186,11 @@ def test_a_setting_that_its_target_does_not_take_is_refused(key):
 
 
 def test_a_backbone_that_does_not_fit_the_data_is_refused():
-    from dir_bench import experiment
+    from dir_bench import assembly
 
     chosen = config.compose(["backbone=bilstm_small", "dataset.source.n_train=20"])
     with pytest.raises(UserError, match="the backbone for gauge has no setting"):
-        experiment.build_network(chosen, config.build(chosen.dataset.source).load())
+        assembly.build_network(chosen, config.build(chosen.dataset.source).load())
 
 
 @pytest.mark.parametrize("text", ["just words", "a: [1", "- 1"])

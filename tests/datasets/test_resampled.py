@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config
 from dir_bench.backbones.bilstm import BiLSTMPair
 from dir_bench.datasets.arrays import Arrays, ArraySplit
 from dir_bench.datasets.base import Data
@@ -49,8 +49,8 @@ def load(folder: Path) -> Callable[..., Loaded]:
         chosen = config.compose([f"dataset={name}", *SMALL[name], f"paths.data={folder}", "method=smogn", *overrides])
         data = config.build(chosen.dataset.source).load()
         task = Task.of(chosen, data.train.label_counts)
-        network = experiment.build_network(chosen, data)
-        return chosen, data, experiment.resample(chosen, data, task, network, torch.device("cpu"))
+        network = assembly.build_network(chosen, data)
+        return chosen, data, assembly.resample(chosen, data, task, network, torch.device("cpu"))
 
     return loading
 
@@ -151,7 +151,7 @@ def test_both_pictures_of_a_pair_are_cropped_and_mirrored_alike(load: Callable[.
 
 def test_sentences_are_mixed_word_vector_by_word_vector(load: Callable[..., Loaded]) -> None:
     chosen, before, after = load("sts_b", "resample=smoter")
-    network = experiment.build_network(chosen, before).backbone.eval()
+    network = assembly.build_network(chosen, before).backbone.eval()
     assert isinstance(network, BiLSTMPair)
     split, plan = after.train, after.train.plan
     index = np.flatnonzero(plan.neighbour != plan.base)[:8]
@@ -176,7 +176,7 @@ def test_sentences_are_mixed_word_vector_by_word_vector(load: Callable[..., Load
 
 def test_pairs_have_the_same_features_in_any_batch(load: Callable[..., Loaded]) -> None:
     chosen, before, after = load("sts_b", "resample.perturbation=0.5")
-    network = experiment.build_network(chosen, before).backbone.eval()
+    network = assembly.build_network(chosen, before).backbone.eval()
     split = after.train
     noisy = np.flatnonzero(split.plan.noisy)[:5]
     index = np.concatenate([np.arange(5), noisy])
@@ -191,7 +191,7 @@ def test_pairs_have_the_same_features_in_any_batch(load: Callable[..., Loaded]) 
 
 def test_gradients_reach_the_words_of_both_ends(load: Callable[..., Loaded]) -> None:
     chosen, before, after = load("sts_b", "resample=smoter")
-    network = experiment.build_network(chosen, before).backbone
+    network = assembly.build_network(chosen, before).backbone
     split, plan = after.train, after.train.plan
     index = np.flatnonzero(plan.neighbour != plan.base)[:1]
     network(prepared(split, index)).sum().backward()

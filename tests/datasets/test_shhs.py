@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config
 from dir_bench.datasets import psg_sample, psg_store
 from dir_bench.datasets.base import Dataset, Preparable
 from dir_bench.datasets.shhs import SHHS, NightSplit
@@ -231,9 +231,9 @@ def test_predictions_do_not_depend_on_batches_or_workers(prepared: Path, tmp_pat
             ]
         )  # fmt: skip
         data = config.build(settings.dataset.source).load()
-        network = experiment.build_network(settings, data)
-        trainer = experiment.build_trainer(
-            experiment._fabric(settings, "auto", 1), settings, RunFolder(tmp_path), data,
+        network = assembly.build_network(settings, data)
+        trainer = assembly.build_trainer(
+            assembly.build_fabric(settings, "auto", 1), settings, RunFolder(tmp_path), data,
             Task.of(settings, data.train.label_counts), network,
         )  # fmt: skip
         outputs.append(trainer.predict(data.train))

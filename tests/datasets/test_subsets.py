@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from scipy.stats import skewnorm
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config, experiment
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.subsets import curate, kept_counts, mixture, runs_of, train_counts
@@ -363,10 +363,10 @@ def test_a_training_batch_of_a_subset_is_one_of_the_whole_split(tmp_path, datase
     remove = {"arrays": "[[4,6]]", "images": "[[20,40]]", "sts_b": "[[2,3]]"}[dataset]
     common = [f"dataset={dataset}", f"paths.data={tmp_path}", *sizes.get(dataset, [])]
     config.build(config.compose(common).dataset.source).sample(tmp_path / dataset)
-    whole = experiment.load_data(config.compose(common))
+    whole = assembly.load_data(config.compose(common))
     composed = config.compose([*common, "subset=gaps", f"subset.remove={remove}"])
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(".cache/**/*.npy")}
-    data = experiment.load_data(composed)
+    data = assembly.load_data(composed)
     # The pixels of the whole set serve every subset.
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(".cache/**/*.npy")} == before
     low, high = composed.subset.remove[0]
@@ -415,7 +415,7 @@ def test_a_run_with_gaps_reports_zero_shot_regions_that_follow_from_its_predicti
     error = np.abs(saved["target"] - saved["prediction"])
     reading = np.floor(saved["target"]).astype(int)
     whole = config.compose([key for key in TINY if "source" in key])
-    counts = experiment.load_data(whole).train.label_counts(TargetBins.regular(0, 100, 1))
+    counts = assembly.load_data(whole).train.label_counts(TargetBins.regular(0, 100, 1))
     counts[20:30] = 0
     filled = np.flatnonzero(counts)
     of = counts[reading]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config
 from dir_bench.backbones.bilstm import BiLSTMPair
 from dir_bench.backbones.cnn import SmallCNN
 from dir_bench.backbones.depth import DepthNet
@@ -183,4 +183,4 @@ def test_without_mixup_a_batch_is_as_it_is():
     with unmixed(0, inputs, targets) as found:
         assert found == (inputs, targets)
     chosen = config.compose([])
-    assert experiment.build_mix(chosen, nn.Identity(), 0) is unmixed
+    assert assembly.build_mix(chosen, nn.Identity(), 0) is unmixed

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config, experiment
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.nyud2 import BINS, NYUD2
 from dir_bench.interrupt import Interrupted
@@ -64,11 +64,11 @@ def compose(data_dir: Path, tmp_path: Path, monkeypatch):
 
 
 def parts(settings: Config, folder: Path):
-    fabric = experiment._fabric(settings, "auto", 1)
+    fabric = assembly.build_fabric(settings, "auto", 1)
     data: Data = config.build(settings.dataset.source).load()
     task = Task.of(settings, data.train.label_counts)
-    network = experiment.build_network(settings, data)
-    return data, task, experiment.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
+    network = assembly.build_network(settings, data)
+    return data, task, assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
 
 
 def test_the_loss_is_the_mean_over_pixels_weighted_by_their_bins(compose, tmp_path):

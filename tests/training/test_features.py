@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config, experiment
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.labels import TargetBins, lds_density
 from dir_bench.methods.fds import FDS
@@ -42,7 +42,7 @@ def test_feature_statistics_are_means_and_variances_of_evaluated_features(compos
     folder = experiment.run(settings).folder
     held = np.load(folder / "features.npz")
     data = config.build(settings.dataset.source).load()
-    network = experiment.build_network(settings, data)
+    network = assembly.build_network(settings, data)
     network.load_state_dict(checkpoint.load(folder / "checkpoints" / "best.pt")["network"])
     network.eval()
     with torch.no_grad():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dir_bench import config, experiment
+from dir_bench import assembly, config, experiment
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
@@ -133,8 +133,8 @@ def test_the_seed_alone_decides_the_numbers(compose):
 
 def test_methods_start_from_the_same_weights_and_see_the_same_order(compose, data_dir):
     data = Arrays(str(data_dir / "arrays")).load()
-    plain = experiment.build_network(compose(), data).state_dict()
-    fancy = experiment.build_network(compose("method=inv_lds_fds"), data).state_dict()
+    plain = assembly.build_network(compose(), data).state_dict()
+    fancy = assembly.build_network(compose("method=inv_lds_fds"), data).state_dict()
     assert all(torch.equal(plain[key], fancy[key]) for key in plain)
 
 
@@ -351,11 +351,11 @@ def test_mixup_changes_training_alone_and_every_step(compose, data_dir):
 
 def test_fds_with_mixup_takes_its_statistics_from_samples_as_they_are(compose, tmp_path):
     settings = compose("method=mixup", "fds=gaussian", "trainer.epochs=1")
-    fabric = experiment._fabric(settings, "auto", 1)
+    fabric = assembly.build_fabric(settings, "auto", 1)
     data = config.build(settings.dataset.source).load()
     task = Task.of(settings, data.train.label_counts)
-    network = experiment.build_network(settings, data)
-    trainer = experiment.build_trainer(fabric, settings, RunFolder(tmp_path / "run"), data, task, network)
+    network = assembly.build_network(settings, data)
+    trainer = assembly.build_trainer(fabric, settings, RunFolder(tmp_path / "run"), data, task, network)
     trainer.train_epoch()
     assert network.fds.num_samples_tracked.long().tolist() == task.counts.tolist()
 
