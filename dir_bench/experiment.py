@@ -29,12 +29,10 @@ from dir_bench.interrupt import Interrupted
 from dir_bench.results.atomic import write_npz
 from dir_bench.results.naming import (
     Toggles,
-    dataset_name,
-    dataset_title,
     identity,
     method_name,
     method_slug,
-    subset_label,
+    names,
 )
 from dir_bench.results.store import RunFolder, run_environment
 from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages, unset
@@ -89,12 +87,6 @@ def identities(config: Config, hashes: dict[str, str] | None = None) -> tuple[st
         plain["backbone"] |= {"weights": known[str(path)]}
     ignored = (*NUMBERLESS, *unset(plain))
     return identity(plain, ignored), identity(plain, (*ignored, "seed"))
-
-
-def names(config: Config) -> tuple[str, str]:
-    """Return the name and the title of what a run is trained and tested on: the dataset, or its subset."""
-    label = subset_label(config.subset)
-    return dataset_name(config.dataset.name, label), dataset_title(config.dataset.title, label)
 
 
 def toggles(config: Config) -> Toggles:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dir_bench.results.atomic import plain
-from dir_bench.schema import Subset
+from dir_bench.schema import Config, Subset
 
 _REWEIGHTS = {"inv": "INV", "sqrt_inv": "SQINV"}
 _KERNELS = {"triang": "TRIANGULAR", "laplace": "LAPLACIAN"}
@@ -266,3 +266,9 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value.is_integer() else value
     return value
+
+
+def names(config: Config) -> tuple[str, str]:
+    """Return the name and the title of what a run is trained and tested on: the dataset, or its subset."""
+    label = subset_label(config.subset)
+    return dataset_name(config.dataset.name, label), dataset_title(config.dataset.title, label)

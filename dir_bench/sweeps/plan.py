@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dir_bench import config as configs
-from dir_bench.results.naming import identity, method_name
+from dir_bench.results.naming import identity, method_name, names
 from dir_bench.results.store import RunFolder, State
 from dir_bench.schema import NUMBERLESS, Config
 
@@ -70,7 +70,7 @@ class Plan:
         """Return the plan to print: jobs by row and state, and an estimate."""
         rows: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for job in self.jobs:
-            rows[job.config.dataset.title, job.method][job.counted_as] += 1
+            rows[names(job.config)[1], job.method][job.counted_as] += 1
         lines = [["dataset", "method", "jobs", *COUNTED]]
         for (title, method), counts in [*rows.items(), (("all", ""), self.counts())]:
             lines.append([title, method, str(counts.total()), *(str(counts[name]) for name in COUNTED)])
@@ -136,7 +136,7 @@ def duration(seconds: float) -> str:
 def _times(jobs: Iterable[PlannedJob]) -> dict[str, list[float]]:
     """Return the seconds of finished runs by `_cost`: newest runs of the jobs' datasets, whatever sweep they are of."""
     times = defaultdict(list)
-    folders = {Path(job.config.paths.outputs) / job.config.dataset.name for job in jobs}
+    folders = {Path(job.config.paths.outputs) / names(job.config)[0] for job in jobs}
     for folder in folders:
         seals = sorted(folder.glob("*/*/DONE"), key=lambda path: path.stat().st_mtime, reverse=True)
         for seal in seals[:_SEARCHED]:

@@ -22,7 +22,7 @@ from dir_bench.datasets.base import Data
 from dir_bench.datasets.subsets import curate, kept_counts, mixture, runs_of, train_counts
 from dir_bench.errors import UserError
 from dir_bench.labels import Regions, TargetBins
-from dir_bench.results import published
+from dir_bench.results import naming, published
 from dir_bench.results.naming import identity
 from dir_bench.schema import NUMBERLESS, Config, Peak, Subset
 from dir_bench.task import Task, target_bins
@@ -266,7 +266,7 @@ def test_peaks_give_the_regions_of_the_plots_where_there_are_enough_pictures(nam
 @pytest.mark.parametrize("name", PLOTTED)
 def test_zero_shot_interpolation_is_reported_where_table_18_reports_it(name):
     composed = config.compose(["dataset=imdb_wiki", f"subset={name}"])
-    _, title = experiment.names(composed)
+    _, title = naming.names(composed)
     printed = {row.region for row in published.find(title)}
     regions = regions_of(composed, AMPLE)
     tested = np.arange(100)  # ages that the balanced test split has
@@ -276,7 +276,7 @@ def test_zero_shot_interpolation_is_reported_where_table_18_reports_it(name):
 
 @pytest.mark.parametrize("name", [*PLOTTED, "fig2", "test_as_train"])
 def test_published_rows_are_found_by_the_title_of_a_subset(name):
-    _, title = experiment.names(config.compose(["dataset=imdb_wiki", f"subset={name}"]))
+    _, title = naming.names(config.compose(["dataset=imdb_wiki", f"subset={name}"]))
     assert published.published_row(title, "VANILLA") == "VANILLA"
     assert published.published_row(title, "SQINV + LDS + FDS") == "VANILLA + LDS + FDS"
 
