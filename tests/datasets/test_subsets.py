@@ -24,7 +24,7 @@ from dir_bench.errors import UserError
 from dir_bench.labels import Regions, TargetBins
 from dir_bench.results import naming, published
 from dir_bench.results.naming import identity
-from dir_bench.schema import NUMBERLESS, Config, Peak, Subset
+from dir_bench.schema import NUMBERLESS, Config, Peak, Subset, unset
 from dir_bench.task import Task, target_bins
 from dir_bench.training.loaders import TrainLoader
 
@@ -343,7 +343,7 @@ def test_no_subset_leaves_the_data_and_the_identity_as_they_were():
     composed = config.compose([])
     before = config.to_dict(composed) | {"data": ""}
     del before["subset"]
-    assert experiment.identities(composed)[0] == identity(before, NUMBERLESS)
+    assert experiment.identities(composed)[0] == identity(before, (*NUMBERLESS, *unset(before)))
 
 
 def test_what_a_subset_keeps_is_in_the_identity_and_what_it_is_called_is_not():
