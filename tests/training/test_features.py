@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dir_bench import assembly, config, experiment
+from dir_bench import assembly, config, experiment, task
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.labels import TargetBins, lds_density
 from dir_bench.methods.fds import FDS
@@ -47,7 +47,7 @@ def test_feature_statistics_are_means_and_variances_of_evaluated_features(compos
     network.eval()
     with torch.no_grad():
         features = network.backbone(data.train.fetch(np.arange(len(data.train)), None)).double().numpy()
-    place = experiment.target_bins(settings.dataset).index(data.train.targets)
+    place = task.target_bins(settings.dataset).index(data.train.targets)
     assert held["mean"].dtype == held["variance"].dtype == np.float32
     assert held["bin"].tolist() == list(range(36))
     for b in range(36):
