@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -171,10 +172,15 @@ def _sweep(
     from dir_bench.sweeps import plan
     from dir_bench.sweeps.job import Task, Watch, failures, summary
 
-    grids = config.sweep_grids(overrides, config_dir)
-    if grids is None:
+    asked = config.sweep_of(overrides, config_dir)
+    if asked is None:
         raise UserError("hydra/sweeper: only `grids` (the default) is known here; drop the override")
-    made = plan.make(config.sweep_jobs(overrides, grids), config_dir)
+    jobs = config.sweep_jobs(overrides, asked.grids)
+    if asked.stand_ins:
+        from dir_bench.sweeps import stand_ins
+
+        stand_ins.write(asked.stand_ins, jobs, config_dir)
+    made = plan.make(jobs, config_dir)
     if planned:
         print(made.text(), flush=True)
     if dry_run or (planned and not made.left):
@@ -215,10 +221,15 @@ def _hand_over(task: Any, arguments: list[str]) -> int | None:
 def _described_sweeps(folder: Path) -> str:
     """Return the sweeps that are there, each with the first line of its comment."""
     lines = []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(folder.glob("*.yaml"), key=_natural):
         comments = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
         lines.append(f"  {path.stem:<24} {next((c for c in comments if not c.startswith('@')), '')}")
     return "\n".join(lines)
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Order table2 before table10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
 
 
 def evaluate(arguments: list[str]) -> int:

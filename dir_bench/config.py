@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
     share one copy.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_repository import CachingConfigRepository
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
@@ -83,6 +84,7 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
     made: dict[tuple[str, ...], DictConfig] = {}
     places = []
     with _hydra(extra_dir, jobs[0] if jobs else ()) as (loader, search):
+        loader.repository = CachingConfigRepository(loader.repository)  # or each set would read the files again
         _, repository = loader._parse_overrides_and_create_caching_repo("train", search)
         texts = list(dict.fromkeys(text for job in jobs for text in job))
         parsed = dict(zip(texts, OverridesParser.create().parse_overrides(texts), strict=True))
@@ -254,10 +256,23 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     return f"{key[1]}: {first}" if key else first
 
 
-def sweep_grids(overrides: Sequence[str], extra_dir: str | None = None) -> list[dict[str, Any]] | None:
-    """Return the products that a multirun's sweep file asks for (one without axes if there is no file).
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file asks for, or the lack of one.
 
-    None if another sweeper than ours was chosen: only it knows its jobs.
+    Attributes:
+        grids: The products whose jobs make the sweep; without a file one that has no axes.
+        stand_ins: The size of each dataset's stand-in, which is written where its files would be and are not.
+    """
+
+    grids: list[dict[str, Any]]
+    stand_ins: dict[str, int]
+
+
+def sweep_of(overrides: Sequence[str], extra_dir: str | None = None) -> Sweep | None:
+    """Return what a multirun's sweep file asks for; None if another sweeper than ours was chosen.
+
+    Only that one would know its jobs.
     """
     from hydra import compose as hydra_compose
 
@@ -269,7 +284,8 @@ def sweep_grids(overrides: Sequence[str], extra_dir: str | None = None) -> list[
     chosen = OmegaConf.to_container(sweeper)
     assert isinstance(chosen, dict)
     common = chosen["params"] or {}
-    return [{**grid, **{k: v for k, v in common.items() if k not in grid}} for grid in chosen["grids"] or [{}]]
+    grids = [{**grid, **{k: v for k, v in common.items() if k not in grid}} for grid in chosen["grids"] or [{}]]
+    return Sweep(grids, chosen["stand_ins"] or {})
 
 
 def _of_jobs(override: str) -> bool:

@@ -26,11 +26,15 @@ MODULE = "hydra_plugins.dir_bench"
 
 @dataclass
 class GridSweeperConf:
-    """`params`: axes of all jobs, as in Hydra's basic sweeper. `grids`: each a product of axes of its own."""
+    """`params`: axes of all jobs, as in Hydra's basic sweeper. `grids`: each a product of axes of its own.
+
+    `stand_ins`: see `config.Sweep`.
+    """
 
     _target_: str = f"{MODULE}.GridSweeper"
     params: dict[str, Any] | None = None
     grids: list[dict[str, Any]] | None = None
+    stand_ins: dict[str, int] | None = None
 
 
 @dataclass
@@ -48,7 +52,7 @@ class GridSweeper(Sweeper):
 
     __module__ = MODULE
 
-    def __init__(self, params: Any = None, grids: Any = None) -> None:
+    def __init__(self, params: Any = None, grids: Any = None, stand_ins: Any = None) -> None:
         pass
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
