@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dir_bench.labels import Regions, TargetBins
-from dir_bench.labels.regions import MAIN_REGIONS
 
 Errors = dict[str, Any]  # name -> int for counts, float or None for the rest
 Terms = dict[str, NDArray[Any]]  # name -> a number an element, whose mean is the error
@@ -162,7 +161,8 @@ def region_metrics(
         correlations: Whether pearson and spearman are wanted. Ranking a million pixels takes most of the time.
 
     Returns:
-        Region to errors, in the order all, many, medium, few, zero, interp, extrap; see `regression_errors`.
+        Region to errors, in the order all, many, medium, few, with_data, zero, interp, extrap; the last four
+        where some targets are zero-shot. See `regression_errors`.
 
     Raises:
         ValueError: If shapes disagree, a target is NaN, or bins and regions are not of one length.
@@ -186,10 +186,9 @@ def region_metrics(
     width = true.size // max(len(true), 1)
     extra = [name for name in sums if name not in _REGRESSION]
     metrics: dict[str, Errors] = {}
-    for name, inside in regions.members.items():
-        count = int(counts[inside].sum())
-        if not count and name not in MAIN_REGIONS:
-            continue
+    in_region = {name: int(counts[inside].sum()) for name, inside in regions.members.items()}
+    for name in regions.shown(in_region):
+        inside, count = regions.members[name], in_region[name]
         errors: Errors = {"count": count} | dict.fromkeys((*_REGRESSION, *_CORRELATIONS, *extra))
         if count:
             errors |= _finish({term: float(values[inside].sum() / (count * width)) for term, values in sums.items()})

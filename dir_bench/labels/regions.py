@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,18 +96,32 @@ class Regions:
 
     @cached_property
     def members(self) -> dict[str, NDArray[np.bool_]]:
-        """Which cells, bool [12], make up each region: all, many, medium, few, zero, interp, extrap."""
+        """Which cells, bool [12], make up each region: all, many, medium, few, with_data, zero, interp, extrap.
+
+        "with_data" is what is not zero-shot: the second column of the paper's Table 6.
+        """
         cell = np.arange(12)
         code, zero_shot = cell % 4, cell // 4
         masks = {"all": cell >= 0, "many": code == MANY, "medium": code == MEDIUM, "few": code == FEW}
-        return masks | {"zero": zero_shot > 0, "interp": zero_shot == 1, "extrap": zero_shot == 2}
+        masks |= {"with_data": zero_shot == 0, "zero": zero_shot > 0}
+        return masks | {"interp": zero_shot == 1, "extrap": zero_shot == 2}
 
     def masks(self, bin_index: ArrayLike) -> dict[str, NDArray[np.bool_]]:
         """Return which samples belong to each region, given the bin of each one's *target*.
 
         "all", "many", "medium", "few" are always there; "zero", "interp" and "extrap" only if some sample
-        lies in such a bin. Masks have the shape of `bin_index`.
+        lies in such a bin, and with "zero" comes "with_data". Masks have the shape of `bin_index`.
         """
         cell = self.cells[np.asarray(bin_index)]
         masks = {name: inside[cell] for name, inside in self.members.items()}
-        return {name: mask for name, mask in masks.items() if name in MAIN_REGIONS or mask.any()}
+        shown = self.shown({name: int(mask.sum()) for name, mask in masks.items()})
+        return {name: mask for name, mask in masks.items() if name in shown}
+
+    @staticmethod
+    def shown(counts: Mapping[str, int]) -> list[str]:
+        """Return the regions that are worth telling, given the samples in each; see `masks`."""
+        return [
+            name
+            for name, count in counts.items()
+            if name in MAIN_REGIONS or (count and (name != "with_data" or counts["zero"]))
+        ]

@@ -20,7 +20,7 @@ from dir_bench.results.records import collect
 if TYPE_CHECKING:
     from dir_bench.results.significance import PairedTest, Samples
 
-REGIONS = ("all", "many", "medium", "few", "zero", "interp", "extrap")
+REGIONS = ("all", "many", "medium", "few", "with_data", "zero", "interp", "extrap")
 MAIN_REGIONS = REGIONS[:4]
 REFERENCE = "VANILLA"
 """The method that gains are over, as in the last lines of the paper's tables."""

@@ -271,7 +271,7 @@ def test_zero_shot_interpolation_is_reported_where_table_18_reports_it(name):
     regions = regions_of(composed, AMPLE)
     tested = np.arange(100)  # ages that the balanced test split has
     reported = {region for region, mask in regions.masks(tested).items() if mask.any()}
-    assert reported == printed - {"with_data"}
+    assert printed <= reported <= printed | {"with_data"}  # which Table 18 does not print
 
 
 @pytest.mark.parametrize("name", [*PLOTTED, "fig2", "test_as_train"])
@@ -422,7 +422,7 @@ def test_a_run_with_gaps_reports_zero_shot_regions_that_follow_from_its_predicti
     within = (reading > filled[0]) & (reading < filled[-1])
     expected = {
         "all": of >= 0, "many": of > 40, "medium": (of >= 8) & (of <= 40), "few": (of > 0) & (of < 8),
-        "zero": of == 0, "interp": (of == 0) & within, "extrap": (of == 0) & ~within,
+        "with_data": of > 0, "zero": of == 0, "interp": (of == 0) & within, "extrap": (of == 0) & ~within,
     }  # fmt: skip
     assert {region for region, mask in expected.items() if mask.any()} == set(metrics["test"])
     assert metrics["test"]["interp"]["count"] >= 40

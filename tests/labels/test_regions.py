@@ -44,12 +44,14 @@ def test_lists_win_over_counts() -> None:
 def test_masks_by_hand() -> None:
     regions = Regions.from_counts([200, 50, 0, 3, 0])
     masks = regions.masks([0, 0, 1, 3, 2, 0])
-    assert list(masks) == ["all", "many", "medium", "few", "zero", "interp"]  # no sample lies in bin 4
+    assert list(masks) == ["all", "many", "medium", "few", "with_data", "zero", "interp"]  # no sample lies in bin 4
     assert masks["all"].all()
     assert masks["many"].tolist() == [True, True, False, False, False, True]
     assert masks["medium"].tolist() == [False, False, True, False, False, False]
     assert masks["few"].tolist() == [False, False, False, True, True, False]
     assert masks["interp"].tolist() == masks["zero"].tolist() == [False, False, False, False, True, False]
+    assert masks["with_data"].tolist() == [True, True, True, True, False, True]
+    assert list(regions.masks([0, 1])) == ["all", "many", "medium", "few"]  # all have data, so that goes without saying
 
 
 def test_masks_have_the_shape_of_the_index_and_may_be_empty() -> None:
