@@ -104,6 +104,10 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work):
     assert first.returncode == 1, first.stderr
     assert "4 jobs: 2 done, 0 running, 2 failed" in first.stderr
     assert len(list(work.glob("outputs/arrays/vanilla/*/DONE"))) == 2
+    commands = [json.loads(path.read_text())["command"] for path in work.glob("outputs/*/*/*/environment.json")]
+    assert sorted(commands) == sorted(
+        [*TINY, f"optimizer.lr={lr}", f"seed={k}"] for lr in ("0.001", "1e30") for k in (0, 1)
+    )
     stamps = {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
     second = command(work, *sweep)
     assert second.returncode == 1
