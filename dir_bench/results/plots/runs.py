@@ -166,6 +166,11 @@ def read_groups(paths: Sequence[Path | str]) -> list[Group]:
     if records.empty:
         where = ", ".join(map(str, paths))
         raise UserError(f"There is no finished run under {where}: `dir-bench train` makes one.")
+    return group_records(records)
+
+
+def group_records(records: pd.DataFrame) -> list[Group]:
+    """Return the runs of these records (see `records.collect`), VANILLA first."""
     groups = []
     for _, part in records.drop_duplicates("path").groupby(["dataset", "row_id"], sort=False):
         runs = [_run(line["path"], line["label"]) for line in part.to_dict("records")]
