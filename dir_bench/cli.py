@@ -19,6 +19,7 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
   dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
   dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
+  dir-bench report OUT.html [RUNS ...]   one page: tables, figures, each run's config and the command that repeats it
   dir-bench data list                    the datasets, what each needs and whether it is there
   dir-bench data fetch NAME              download what can be had freely; says what must be asked for
   dir-bench data split NAME              rebuild a benchmark's splits from its raw files
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "table": commands.table,
         "plot": commands.plot,
+        "report": commands.report,
         "data": data,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from dir_bench.errors import UserError
 
@@ -27,6 +28,23 @@ examples
   dir-bench table --metrics mae --regions all few --out table.tex
 """
 
+REPORT_HELP = """\
+what it holds, for each dataset
+  methods     the table of `dir-bench table` with the same options and numbers; sorts and filters
+  figures     those of `dir-bench plot` that these runs can give, and why the others are not there; they need
+              matplotlib (pip install 'dir-bench[plots]'). Of more than six methods they show the best
+  runs        seed, state, time and errors of each; unfold one for its folder, code, command and config. Runs that
+              are not finished, or damaged, are listed with the reason
+
+The file needs no other and loads nothing, can be mailed, printed and used with the keyboard alone; without
+JavaScript its tables are plain. The same runs give the same bytes.
+
+examples
+  dir-bench report report.html                           all runs under outputs/
+  dir-bench report agedb.html outputs/agedb --compare VANILLA --gains --title "AgeDB-DIR, first round"
+  dir-bench report report.html --against paper ranksim --no-figures
+"""
+
 
 def table(arguments: list[str]) -> int:
     """Print one table a dataset from run folders: mean ± std over seeds, by region, beside published numbers."""
@@ -36,6 +54,58 @@ def table(arguments: list[str]) -> int:
         epilog=TABLE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_choices(parser)
+    parser.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix of --out, else text")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file, whole or not at all")
+    asked = parser.parse_intermixed_args(arguments)
+    runs, choices = _chosen(asked)
+    from dir_bench.results.tables import table as make_table
+
+    suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
+    text = make_table(
+        runs,
+        asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
+        **choices,
+        colour=False if asked.out else None,
+    )
+    if asked.out is None:
+        print(text, end="")
+        return 0
+    from dir_bench.results.atomic import write_text
+
+    try:
+        write_text(asked.out, text)
+    except OSError as error:
+        raise UserError(f"{asked.out} cannot be written: {error.strerror}; give --out another path") from error
+    print(f"wrote {asked.out}", file=sys.stderr)
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Write one HTML file: tables, figures, and each run with its config and the command that repeats it."""
+    parser = argparse.ArgumentParser(
+        "dir-bench report",
+        description=report.__doc__,
+        epilog=REPORT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="OUT.html", help="the file to write, whole or not at all")
+    _add_choices(parser)
+    parser.add_argument("--title", help="of the page (default: the names of the datasets)")
+    parser.add_argument("--no-figures", action="store_true", help="tables only, which is faster and smaller")
+    asked = parser.parse_intermixed_args(arguments)
+    if asked.out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{asked.out} is no name of a page: the first word is the file to write, such as report.html")
+    runs, choices = _chosen(asked)
+    from dir_bench.results import report as reports
+
+    reports.write(asked.out, runs, title=asked.title, figures=not asked.no_figures, **choices)
+    print(f"wrote {asked.out}")
+    return 0
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add what tables can be asked for."""
     parser.add_argument("runs", nargs="*", type=Path, help="folders to search (default: outputs)")
     parser.add_argument(
         "--metrics", nargs="+", metavar="NAME", help="such as mae gm mse pearson (default: the paper's)"
@@ -50,46 +120,30 @@ def table(arguments: list[str]) -> int:
     parser.add_argument(
         "--holes", action="store_true", help="show the paper's rows that have no run, and what runs them"
     )
-    parser.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix of --out, else text")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file, whole or not at all")
-    asked = parser.parse_intermixed_args(arguments)
+
+
+def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
+    """Return the folders to search, and the arguments of `tables.table` that were asked for."""
     # After --against argparse takes every word for a paper; people write folders there too.
     folders = [name for name in asked.against[1:] if Path(name).is_dir()]
-    asked.against = [name for name in asked.against if name not in folders]
-    asked.runs += map(Path, folders)
-    for folder in asked.runs:
+    papers = [name for name in asked.against if name not in folders]
+    runs = [*asked.runs, *map(Path, folders)]
+    for folder in runs:
         if not folder.exists():
             raise UserError(f"{folder} does not exist: name run folders, or folders that hold some")
-    from dir_bench.results.tables import table as make_table
-
     presets = None
     if asked.holes:
         from dir_bench import config
 
         presets = config.options("method")
-    suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
-    text = make_table(
-        asked.runs or [Path("outputs")],
-        asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
-        None if asked.against == ["none"] else asked.against,
-        asked.metrics,
-        asked.regions,
-        compare=asked.compare,
-        gains=asked.gains,
-        presets=presets,
-        colour=False if asked.out else None,
-    )
-    if asked.out is None:
-        print(text, end="")
-        return 0
-    from dir_bench.results.atomic import write_text
-
-    try:
-        write_text(asked.out, text)
-    except OSError as error:
-        raise UserError(f"{asked.out} cannot be written: {error.strerror}; give --out another path") from error
-    print(f"wrote {asked.out}", file=sys.stderr)
-    return 0
+    return runs or [Path("outputs")], {
+        "against": None if papers == ["none"] else papers,
+        "metrics": asked.metrics,
+        "regions": asked.regions,
+        "compare": asked.compare,
+        "gains": asked.gains,
+        "presets": presets,
+    }
 
 
 def plot(arguments: list[str]) -> int:
