@@ -78,9 +78,16 @@ class Run:
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """The run's config, nested plain values."""
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        settings: Mapping[str, Any] = yaml.load(RunFolder(self.path).config_path.read_text("utf-8"), Loader=loader)
+        """The run's config, nested plain values; it has what figures read."""
+        loader, path = getattr(yaml, "CSafeLoader", yaml.SafeLoader), RunFolder(self.path).config_path
+        try:
+            settings: dict[str, Any] = yaml.load(path.read_text("utf-8"), Loader=loader)
+            lacking = [key for key in ("dataset", "backbone", "trainer") if key not in settings]
+            lacking = lacking or [f"dataset.{k}" for k in ("title", "monitor", "bins") if k not in settings["dataset"]]
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise UserError(f"{path} cannot be read ({error}): this run shows no figures.") from error
+        if lacking:
+            raise UserError(f"{path} lacks {', '.join(lacking)}: this run shows no figures.")
         return settings
 
     @property

@@ -83,7 +83,9 @@ def page(
     for table in tables:
         part = records[(records["dataset"] == table.dataset) & (records["title"] == table.title)]
         drawn = draw_all(table, part) if figures else None
-        sections.append(Section(table.title, table, drawn, [*finished(part), *others.pop(table.title, [])]))
+        order = {row.label: place for place, row in enumerate(table.rows)}
+        runs = sorted(finished(part), key=lambda run: order[run.label])
+        sections.append(Section(table.title, table, drawn, [*runs, *others.pop(table.title, [])]))
     sections += [Section(name, None, None, runs) for name, runs in sorted(others.items())]
     text = _page(title or ", ".join(section.title for section in sections), sections)
     return text.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
@@ -157,8 +159,9 @@ def _section(section: Section, place: int) -> list[str]:
         text += html_notes(section.table)
     if out:
         states = ", ".join(f"{count} {state}" for state, count in out.items())
+        where = "No finished run" if section.table is None else "Left out of the table"
         text.append(
-            f"<p>Left out of the table: {_plural(out.total(), 'run')} ({escape(states)}), "
+            f"<p>{where}: {_plural(out.total(), 'run')} ({escape(states)}), "
             f'<a href="#runs-{place}">listed below</a> with the reason.</p>'
         )
     if section.figures is not None:

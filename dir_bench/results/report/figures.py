@@ -46,7 +46,8 @@ def draw_all(table: Table, records: pd.DataFrame) -> Figures:
     drawn, missing = [], dict[str, list[str]]()
     for name, kind in PLOTS.items():
         try:
-            drawn.append((name, kind.shows, svg(draw(name, groups, Options(reference)))))
+            shows = kind.shows.replace("--reference", base).replace("--anchor", "the most frequent label")
+            drawn.append((name, shows, svg(draw(name, groups, Options(reference)))))
         except UserError as error:
             missing.setdefault(str(error), []).append(name)
     reasons = tuple((tuple(names), reason) for reason, names in missing.items())

@@ -34,7 +34,7 @@ function sorted(bodies, column, down) {
   const numeric = there.every((body) => NUMBER.test(keys.get(body)));
   const compare = (a, b) => numeric
     ? parseFloat(keys.get(a)) - parseFloat(keys.get(b))
-    : keys.get(a).localeCompare(keys.get(b), "en", { numeric: true });
+    : keys.get(a).localeCompare(keys.get(b), "en");
   there.sort((a, b) => (down ? compare(b, a) : compare(a, b)));
   return [...there, ...bodies.filter((body) => keys.get(body) === HOLE)];
 }
