@@ -223,7 +223,7 @@ def _runs(section: Section) -> list[str]:
 
 def _details(run: Entry) -> list[str]:
     """Return what is folded below a run: folder, dates, code, and to copy its command and config."""
-    text = [f'<p class="reason">{escape(run.reason)}</p>'] if run.reason else []
+    text = [f'<p class="reason {escape(run.state)}">{escape(run.reason)}</p>'] if run.reason else []
     of = escape(f"{run.label}, seed {run.seed}")
     text += ["<details>", f'<summary aria-label="Command and config of {of}">Command and config</summary>', "<dl>"]
     facts = {
