@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dir_bench.errors import UserError, nearest, of_disk
+from dir_bench.results import commands
 
 VERBS = """\
 dir-bench: run and compare methods of deep imbalanced regression
@@ -19,6 +20,7 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
   dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
   dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
+  dir-bench report OUT.html [RUNS ...]   one page: tables, figures, each run's config and the command that repeats it
   dir-bench data list                    the datasets, what each needs and whether it is there
   dir-bench data fetch NAME              download what can be had freely; says what must be asked for
   dir-bench data split NAME              rebuild a benchmark's splits from its raw files
@@ -31,27 +33,6 @@ Start here (a minute on two cores, nothing to download):
   dir-bench train -m method=vanilla,sqinv_lds,sqinv_lds_fds seed=0,1,2 && dir-bench table
 
 `dir-bench VERB --help` says more of each. Exit codes: 0 all is well, 1 a run failed, 2 a mistake in what was asked.
-"""
-
-TABLE_FORMATS = ("text", "md", "latex", "html", "csv", "json")
-TABLE_HELP = """\
-what is shown
-  a row       a method, named by its config as in the paper; its seeds are averaged, runs that differ in more are rows
-              of their own. Runs that are not finished, or damaged, are listed below the table with the reason
-  a hole      –, with the command that fills it: a seed that other rows have; with --holes also the paper's rows
-  marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): mean ± std overlap, or
-              with --compare no significant difference; † differs significantly from the row of --compare
-  --compare   a paired sign-flip test over the test samples, of their errors averaged over the seeds that both rows
-              have; Holm's correction over the rows of a column. p says whether another test set would show the
-              difference of these trained networks; of other seeds the std speaks. p-values are in csv and json
-  numbers     the same in every format: text, md, latex (booktabs) and html as printed; csv and json in label units
-              (years, metres, scores; correlations as fractions) and full precision
-
-examples
-  dir-bench table                                        all runs under outputs/
-  dir-bench table outputs/agedb --compare VANILLA --gains
-  dir-bench table --against paper ranksim --holes        beside two papers; what is still to run
-  dir-bench table --metrics mae --regions all few --out table.tex
 """
 
 _SWEEP_HELP = """\
@@ -78,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train,
         "sweep": sweep,
         "evaluate": evaluate,
-        "table": table,
-        "plot": plot,
+        "table": commands.table,
+        "plot": commands.plot,
+        "report": commands.report,
         "data": data,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -264,103 +246,6 @@ def evaluate(arguments: list[str]) -> int:
     if folder.state == "done":
         same = experiment.recorded(run)["test"] == metrics["test"]
         print("equal to the recorded metrics.json" if same else "differs from the recorded metrics.json in its digits")
-    return 0
-
-
-def table(arguments: list[str]) -> int:
-    """Print one table a dataset from run folders: mean ± std over seeds, by region, beside published numbers."""
-    parser = argparse.ArgumentParser(
-        "dir-bench table",
-        description=table.__doc__,
-        epilog=TABLE_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", nargs="*", type=Path, help="folders to search (default: outputs)")
-    parser.add_argument(
-        "--metrics", nargs="+", metavar="NAME", help="such as mae gm mse pearson (default: the paper's)"
-    )
-    parser.add_argument("--regions", nargs="+", metavar="NAME", help="such as all few zero (default: the paper's)")
-    parser.add_argument(
-        "--against", nargs="+", default=["paper"], metavar="PAPER", help="published numbers beside ours: paper "
-        "(default), repo, ranksim, conr, vir, srl, … or none; several may be named"
-    )  # fmt: skip
-    parser.add_argument("--compare", metavar="ROW", help="test every row against this one, such as VANILLA (below)")
-    parser.add_argument("--gains", action="store_true", help="gains over VANILLA below each row, and of the best row")
-    parser.add_argument(
-        "--holes", action="store_true", help="show the paper's rows that have no run, and what runs them"
-    )
-    parser.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix of --out, else text")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file, whole or not at all")
-    asked = parser.parse_intermixed_args(arguments)
-    # After --against argparse takes every word for a paper; people write folders there too.
-    folders = [name for name in asked.against[1:] if Path(name).is_dir()]
-    asked.against = [name for name in asked.against if name not in folders]
-    asked.runs += map(Path, folders)
-    for folder in asked.runs:
-        if not folder.exists():
-            raise UserError(f"{folder} does not exist: name run folders, or folders that hold some")
-    from dir_bench.results.tables import table as make_table
-
-    presets = None
-    if asked.holes:
-        from dir_bench import config
-
-        presets = config.options("method")
-    suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
-    text = make_table(
-        asked.runs or [Path("outputs")],
-        asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
-        None if asked.against == ["none"] else asked.against,
-        asked.metrics,
-        asked.regions,
-        compare=asked.compare,
-        gains=asked.gains,
-        presets=presets,
-        colour=False if asked.out else None,
-    )
-    if asked.out is None:
-        print(text, end="")
-        return 0
-    from dir_bench.results.atomic import write_text
-
-    try:
-        write_text(asked.out, text)
-    except OSError as error:
-        raise UserError(f"{asked.out} cannot be written: {error.strerror}; give --out another path") from error
-    print(f"wrote {asked.out}", file=sys.stderr)
-    return 0
-
-
-def plot(arguments: list[str]) -> int:
-    """Draw one figure from run folders; runs that differ by the seed alone become one line with a band."""
-    from dir_bench.results import plots
-
-    listed = "\n".join(f"  {name:12s} {kind.shows}" for name, kind in plots.PLOTS.items())
-    parser = argparse.ArgumentParser(
-        "dir-bench plot",
-        description=plot.__doc__,
-        epilog=f"figures (NAME):\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("name", metavar="NAME", help="which figure, see below")
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders, or folders that hold some (default: outputs)"
-    )
-    parser.add_argument("--reference", type=Path, metavar="RUN", help="what gains are over (default: VANILLA's runs)")
-    parser.add_argument(
-        "--anchor", type=float, action="append", default=[], metavar="LABEL",
-        help="compare features with those of this label; may be repeated (default: the most frequent label)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", type=Path, action="append", default=[], metavar="FILE",
-        help=".png, .svg or .pdf; may be repeated (default: plots/NAME.png in the folder that the runs share)",
-    )  # fmt: skip
-    asked = parser.parse_intermixed_args(arguments)
-    written = plots.plot(
-        asked.name, asked.runs or ["outputs"], reference=asked.reference, anchors=asked.anchor, out=asked.out
-    )
-    for file in written:
-        print(f"wrote {file}")
     return 0
 
 

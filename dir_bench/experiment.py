@@ -143,7 +143,8 @@ def run(config: Config, command: tuple[str, ...] = (), *, wait: bool = False) ->
     with folder.lock(wait=wait):
         if wait and RunFolder(folder.path).state == "done":  # while this process waited
             return Outcome(folder.path, recorded(folder.path), skipped=True)
-        folder.start(configs.to_dict(config), run_environment() | {"device": _device_name(config)})
+        environment = run_environment() | {"device": _device_name(config), "command": list(command)}
+        folder.start(configs.to_dict(config), environment)
         try:
             metrics = _launch(config, folder, command, _stage_one(config, command))
         except UserError as error:

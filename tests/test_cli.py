@@ -104,6 +104,9 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work):
     assert first.returncode == 1, first.stderr
     assert "4 jobs: 2 done, 0 running, 2 failed" in first.stderr
     assert len(list(work.glob("outputs/arrays/vanilla/*/DONE"))) == 2
+    kept = {frozenset(json.loads(p.read_text())["command"]) for p in work.glob("outputs/*/*/*/environment.json")}
+    rates, seeds = ("optimizer.lr=0.001", "optimizer.lr=1e+30"), ("seed=0", "seed=1")
+    assert kept == {frozenset([*TINY, rate, seed]) for rate in rates for seed in seeds}  # of the failed ones too
     stamps = {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
     second = command(work, *sweep)
     assert second.returncode == 1

@@ -79,24 +79,6 @@ def read_predictions(run: Path | str) -> Predictions:
         raise UserError(f"the files of {folder.path} cannot be read ({error}): run it again.") from error
 
 
-def errors_by_bin(run: Path | str) -> tuple[Floats, NDArray[np.int64], Floats]:
-    """Return the mean absolute error of each bin of the target in use.
-
-    Returns:
-        The bins' centers (label units), their test samples (or pixels) and their MAE, NaN where there are none; each
-        of shape ``(bins,)``.
-
-    Raises:
-        UserError: See `read_predictions`.
-    """
-    held = read_predictions(run)
-    place, size, used = held.bins.index(held.target), len(held.bins), slice(held.bins.first, None)
-    counts = np.bincount(place, minlength=size)
-    sums = np.bincount(place, np.abs(held.prediction - held.target), minlength=size)
-    mae = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
-    return held.bins.centers[used], counts[used].astype(np.int64), mae[used]
-
-
 def contributions(
     metric: str,
     prediction: Floats,

@@ -22,8 +22,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { font-weight: bold; text-align: left; padding: 0.4em 0; }
 th, td { padding: 0.2em 0.7em; text-align: right; white-space: nowrap; }
 th[scope=row], thead th[rowspan] { text-align: left; font-weight: normal; }
+table { border-bottom: 2px solid; }
 thead { border-top: 2px solid; border-bottom: 1px solid; }
-tbody { border-bottom: 2px solid; }
+tfoot { border-top: 1px solid; }
 tr.note { opacity: 0.65; }
 tr.note th { padding-left: 2em; }
 code { user-select: all; }"""
@@ -100,7 +101,7 @@ def _tex_text(text: str) -> str:
 
 def _html(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     """Return one page that needs no other file, with a table a dataset."""
-    body = [part for table in tables for part in _html_table(table)]
+    body = [part for table in tables for part in (*html_table(table), *html_notes(table))]
     if problems:
         body += ["<h2>Left out</h2>", "<ul>", *(f"<li>{escape(str(problem))}</li>" for problem in problems), "</ul>"]
     title = escape(", ".join(table.title for table in tables) or "No finished run")
@@ -109,21 +110,49 @@ def _html(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     return "\n".join(page) + "\n"
 
 
-def _html_table(table: Table) -> list[str]:
-    metrics = [(heading(metric), len(list(group))) for metric, group in groupby(table.columns, key=lambda c: c[0])]
-    groups = "".join(f'<th scope="colgroup" colspan="{width}">{escape(name)}</th>' for name, width in metrics)
-    regions = "".join(f'<th scope="col">{escape(region)}</th>' for _, region in table.columns)
-    two = "".join(f'<th scope="col" rowspan="2">{name}</th>' for name in ("Method", "Seeds"))
-    text = ["<table>", f"<caption>{escape(table.title)}</caption>"]
-    text += ["<thead>", f"<tr>{two}{groups}</tr>", f"<tr>{regions}</tr>", "</thead>", "<tbody>"]
+def html_table(table: Table, kind: str = "") -> list[str]:
+    """Return the lines of a `<table>`: a `<tbody>` for each row with what is printed below it.
+
+    Args:
+        table: What to show.
+        kind: The element's class, if it needs one.
+    """
+    head = html_head(table.title, ("Method", "Seeds"), table.columns, kind)
+    groups: list[list[str]] = []
     for line in lines(table, table.columns):
         cells = "".join(f"<td>{_html_cell(cell)}</td>" for cell in line.cells)
         label = f'<th scope="row">{escape(line.label)}</th><td>{line.seeds}</td>'
-        text.append(f'<tr class="{line.kind}">{label}{cells}</tr>')
+        if line.kind == "row":
+            groups.append([])
+        groups[-1].append(f'<tr class="{line.kind}">{label}{cells}</tr>')
+    foot = groups.pop() if table.top_gains else []
+    body = [part for group in groups for part in ("<tbody>", *group, "</tbody>")]
+    return [*head, *body, *(["<tfoot>", *foot, "</tfoot>"] if foot else []), "</table>"]
+
+
+def html_head(caption: str, names: Sequence[str], columns: Sequence[Column], kind: str = "") -> list[str]:
+    """Return the lines that open a `<table>`, with names before the columns, which are grouped by metric.
+
+    The `<th scope="col">` stand in the order of the cells below them.
+    """
+    metrics = [(heading(metric), len(list(group))) for metric, group in groupby(columns, key=lambda c: c[0])]
+    groups = "".join(f'<th scope="colgroup" colspan="{width}">{escape(name)}</th>' for name, width in metrics)
+    regions = "".join(
+        f'<th scope="col" abbr="{escape(heading(metric))} {escape(region)}">{escape(region)}</th>'
+        for metric, region in columns
+    )
+    two = "".join(f'<th scope="col" rowspan="2">{escape(name)}</th>' for name in names)
+    start = f'<table class="{kind}">' if kind else "<table>"
+    rows = ["<thead>", f"<tr>{two}{groups}</tr>", f"<tr>{regions}</tr>", "</thead>"]
+    return [start, f"<caption>{escape(caption)}</caption>", *rows]
+
+
+def html_notes(table: Table) -> list[str]:
+    """Return the lines of a `<ul>`: what has to be known to read a table, its holes and the commands that fill them."""
     below = [escape(note) for note in notes(table, "Bold", "Italic")]
     for missing, command in holes(table):
         below.append(escape(missing) + (f": <code>{escape(command)}</code>" if command else ""))
-    return [*text, "</tbody>", "</table>", "<ul>", *(f"<li>{note}</li>" for note in below), "</ul>"]
+    return ["<ul>", *(f"<li>{note}</li>" for note in below), "</ul>"]
 
 
 def _html_cell(cell: Shown) -> str:

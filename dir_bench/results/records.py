@@ -164,10 +164,7 @@ def _reason(folder: RunFolder, state: str) -> str:
 
 def _commit(folder: RunFolder) -> str:
     """Return a run's commit as seven digits, with "+changes" where files differed from it; "" if unknown."""
-    try:
-        git = json.loads(folder.environment_path.read_text(encoding="utf-8")).get("git") or {}
-    except (OSError, ValueError, AttributeError):
-        return ""
+    git = folder.read_environment().get("git") or {}
     return str(git.get("commit", ""))[:7] + ("+changes" if git.get("dirty") else "")
 
 

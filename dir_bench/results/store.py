@@ -121,6 +121,10 @@ class RunFolder:
         """Return what status.json holds; empty if there is none, or it cannot be read."""
         return _read_object(self.status_path)
 
+    def read_environment(self) -> dict[str, Any]:
+        """Return what environment.json holds; empty if there is none, or it cannot be read."""
+        return _read_object(self.environment_path)
+
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:
         """Keep other processes out of this run; the operating system lets go of the lock if this one dies.

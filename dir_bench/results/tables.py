@@ -15,7 +15,7 @@ import pandas as pd
 from dir_bench.errors import UserError, nearest
 from dir_bench.results import published
 from dir_bench.results.holes import fill_command, missing_rows
-from dir_bench.results.records import collect
+from dir_bench.results.records import Problem, collect
 
 if TYPE_CHECKING:
     from dir_bench.results.significance import PairedTest, Samples
@@ -147,11 +147,7 @@ def table(
     from dir_bench.results.render import check_format, render
 
     check_format(format)
-    paths = list(paths)
-    records, problems = collect(paths)
-    if records.empty and not problems:
-        where = ", ".join(map(str, paths))
-        raise UserError(f"There is no run under {where}: `dir-bench train` makes one.")
+    records, problems = collect_some(paths)
     tables = summarise(
         records, metrics=metrics, regions=regions, against=against, compare=compare, gains=gains, presets=presets
     )
@@ -159,6 +155,16 @@ def table(
         for problem in problems:
             log.warning("Left out: %s", problem)
     return render(tables, format, problems=problems, width=width, colour=colour)
+
+
+def collect_some(paths: Iterable[Path | str]) -> tuple[pd.DataFrame, list[Problem]]:
+    """Return `records.collect`; UserError if there is no run at all, finished or not."""
+    paths = list(paths)
+    records, problems = collect(paths)
+    if records.empty and not problems:
+        where = ", ".join(map(str, paths))
+        raise UserError(f"There is no run under {where}: `dir-bench train` makes one.")
+    return records, problems
 
 
 def summarise(

@@ -10,7 +10,7 @@ from scipy import stats
 
 from dir_bench.errors import UserError
 from dir_bench.evaluation.metrics import depth_errors, depth_terms, regression_errors
-from dir_bench.results.errors import contributions, errors_by_bin, metric_of, read_predictions
+from dir_bench.results.errors import contributions, metric_of, read_predictions
 from dir_bench.results.store import RunFolder
 
 Make = Callable[..., RunFolder]
@@ -29,23 +29,6 @@ def write(make_run: Make, folder: Path, target: Any, prediction: Any, counts: An
         codes = np.select([np.asarray(counts) > 100, np.asarray(counts) < 20], [0, 2], 1)
         np.savez(run.path / "labels.npz", counts=np.asarray(counts), region=codes.astype(np.int8))
     return run
-
-
-def test_errors_by_bin_by_hand(tmp_path: Path, make_run: Make) -> None:
-    run = write(make_run, tmp_path, [1.0, 1.5, 3.2, 5.0], [2.0, 1.0, 3.0, 9.0])
-    centers, counts, mae = errors_by_bin(run.path)
-    assert centers.tolist() == [1.5, 2.5, 3.5, 4.5]  # bin 0 is not in use
-    assert counts.tolist() == [2, 0, 1, 1]  # the last bin is closed
-    assert mae == pytest.approx([0.75, np.nan, 0.2, 4.0], nan_ok=True)
-
-
-def test_count_weighted_mean_over_bins_is_the_mae(tmp_path: Path, make_run: Make) -> None:
-    rng = np.random.default_rng(0)
-    target = rng.uniform(1, 5, 500)
-    run = write(make_run, tmp_path, target, target + rng.normal(0, 1, 500))
-    _, counts, mae = errors_by_bin(run.path)
-    expected = read_predictions(run.path)
-    assert np.nansum(counts * mae) / 500 == pytest.approx(np.abs(expected.prediction - expected.target).mean())
 
 
 def test_regions_are_those_that_the_run_recorded(tmp_path: Path, make_run: Make) -> None:
@@ -74,7 +57,7 @@ def test_an_unfinished_run_has_no_predictions(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.start({}, {})
     with pytest.raises(UserError, match="it is interrupted, not finished"):
-        errors_by_bin(run.path)
+        read_predictions(run.path)
 
 
 @pytest.mark.parametrize("metric", ["mae", "mse", "rmse", "gm", "pearson", "spearman"])

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
-from dir_bench.cli import TABLE_FORMATS, main
+from dir_bench.cli import main
+from dir_bench.results.commands import TABLE_FORMATS
 from dir_bench.results.records import COLUMNS, collect
 from dir_bench.results.render import FORMATS, HOLE, number, render
 from dir_bench.results.store import RunFolder

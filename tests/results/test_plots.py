@@ -341,5 +341,5 @@ def test_without_matplotlib_the_error_says_how_to_install_it(make, figure, monke
 
     groups = read_groups([make().path])
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(UserError, match=r"pip install 'dir_bench\[plots\]'"):
+    with pytest.raises(UserError, match=r"pip install 'dir-bench\[plots\]'"):
         plots.draw("labels", groups)

@@ -78,9 +78,16 @@ class Run:
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """The run's config, nested plain values."""
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        settings: Mapping[str, Any] = yaml.load(RunFolder(self.path).config_path.read_text("utf-8"), Loader=loader)
+        """The run's config, nested plain values; it has what figures read."""
+        loader, path = getattr(yaml, "CSafeLoader", yaml.SafeLoader), RunFolder(self.path).config_path
+        try:
+            settings: dict[str, Any] = yaml.load(path.read_text("utf-8"), Loader=loader)
+            lacking = [key for key in ("dataset", "backbone", "trainer") if key not in settings]
+            lacking = lacking or [f"dataset.{k}" for k in ("title", "monitor", "bins") if k not in settings["dataset"]]
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise UserError(f"{path} cannot be read ({error}): this run shows no figures.") from error
+        if lacking:
+            raise UserError(f"{path} lacks {', '.join(lacking)}: this run shows no figures.")
         return settings
 
     @property
@@ -166,6 +173,11 @@ def read_groups(paths: Sequence[Path | str]) -> list[Group]:
     if records.empty:
         where = ", ".join(map(str, paths))
         raise UserError(f"There is no finished run under {where}: `dir-bench train` makes one.")
+    return group_records(records)
+
+
+def group_records(records: pd.DataFrame) -> list[Group]:
+    """Return the runs of these records (see `records.collect`), VANILLA first."""
     groups = []
     for _, part in records.drop_duplicates("path").groupby(["dataset", "row_id"], sort=False):
         runs = [_run(line["path"], line["label"]) for line in part.to_dict("records")]

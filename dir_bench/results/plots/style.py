@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 FORMATS = ("png", "svg", "pdf")
-INSTALL = "Figures need matplotlib, which is not installed: pip install 'dir_bench[plots]'"
+INSTALL = "Figures need matplotlib, which is not installed: pip install 'dir-bench[plots]'"
 
 # Light grounds whose lightness falls from many to few, and white with strokes for zero: told apart in grey too.
 REGIONS: dict[str, dict[str, Any]] = {
@@ -60,6 +61,12 @@ _RC: dict[str, Any] = {
     "svg.hashsalt": "dir_bench",
 }
 
+_METADATA: dict[str, dict[str, str | None]] = {  # without dates and versions
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
 
 @contextmanager
 def styled() -> Iterator[None]:
@@ -95,13 +102,16 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise UserError(f"--out {path}: a figure's name ends in .png, .svg or .pdf")
-    metadata: dict[str, dict[str, str | None]] = {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }
     with styled(), replace_with(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=metadata[kind])
+        figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as the content of an SVG file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format="svg", metadata=_METADATA["svg"])
+    return buffer.getvalue()
 
 
 def pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -1,0 +1,179 @@
+"""The verbs of `dir-bench` that show finished runs: what they can be asked, and where the answer goes."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from dir_bench.errors import UserError
+
+TABLE_FORMATS = ("text", "md", "latex", "html", "csv", "json")
+TABLE_HELP = """\
+what is shown
+  a row       a method, named by its config as in the paper; its seeds are averaged, runs that differ in more are rows
+              of their own. Runs that are not finished, or damaged, are listed below the table with the reason
+  a hole      –, with the command that fills it: a seed that other rows have; with --holes also the paper's rows
+  marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): mean ± std overlap, or
+              with --compare no significant difference; † differs significantly from the row of --compare
+  --compare   a paired sign-flip test over the test samples, of their errors averaged over the seeds that both rows
+              have; Holm's correction over the rows of a column. p says whether another test set would show the
+              difference of these trained networks; of other seeds the std speaks. p-values are in csv and json
+  numbers     the same in every format: text, md, latex (booktabs) and html as printed; csv and json in label units
+              (years, metres, scores; correlations as fractions) and full precision
+
+examples
+  dir-bench table                                        all runs under outputs/
+  dir-bench table outputs/agedb --compare VANILLA --gains
+  dir-bench table --against paper ranksim --holes        beside two papers; what is still to run
+  dir-bench table --metrics mae --regions all few --out table.tex
+"""
+
+REPORT_HELP = """\
+what it holds, for each dataset
+  methods     the table of `dir-bench table` with the same options and numbers; sorts and filters
+  figures     those of `dir-bench plot` that these runs can give, and why the others are not there; they need
+              matplotlib (pip install 'dir-bench[plots]'). Of more than six methods they show the best
+  runs        seed, state, time and errors of each; unfold one for its folder, code, command and config. Runs that
+              are not finished, or damaged, are listed with the reason
+
+The file needs no other and loads nothing, can be mailed, printed and used with the keyboard alone; without
+JavaScript its tables are plain. The same runs give the same bytes.
+
+examples
+  dir-bench report report.html                           all runs under outputs/
+  dir-bench report agedb.html outputs/agedb --compare VANILLA --gains --title "AgeDB-DIR, first round"
+  dir-bench report report.html --against paper ranksim --no-figures
+"""
+
+
+def table(arguments: list[str]) -> int:
+    """Print one table a dataset from run folders: mean ± std over seeds, by region, beside published numbers."""
+    parser = argparse.ArgumentParser(
+        "dir-bench table",
+        description=table.__doc__,
+        epilog=TABLE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_choices(parser)
+    parser.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix of --out, else text")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file, whole or not at all")
+    asked = parser.parse_intermixed_args(arguments)
+    runs, choices = _chosen(asked)
+    from dir_bench.results.tables import table as make_table
+
+    suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
+    text = make_table(
+        runs,
+        asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
+        **choices,
+        colour=False if asked.out else None,
+    )
+    if asked.out is None:
+        print(text, end="")
+        return 0
+    from dir_bench.results.atomic import write_text
+
+    try:
+        write_text(asked.out, text)
+    except OSError as error:
+        raise UserError(f"{asked.out} cannot be written: {error.strerror}; give --out another path") from error
+    print(f"wrote {asked.out}", file=sys.stderr)
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Write one HTML file: tables, figures, and each run with its config and the command that repeats it."""
+    parser = argparse.ArgumentParser(
+        "dir-bench report",
+        description=report.__doc__,
+        epilog=REPORT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="OUT.html", help="the file to write, whole or not at all")
+    _add_choices(parser)
+    parser.add_argument("--title", help="of the page (default: the names of the datasets)")
+    parser.add_argument("--no-figures", action="store_true", help="tables only, which is faster and smaller")
+    asked = parser.parse_intermixed_args(arguments)
+    if asked.out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{asked.out} is no name of a page: the first word is the file to write, such as report.html")
+    runs, choices = _chosen(asked)
+    from dir_bench.results import report as reports
+
+    reports.write(asked.out, runs, title=asked.title, figures=not asked.no_figures, **choices)
+    print(f"wrote {asked.out}")
+    return 0
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add what tables can be asked for."""
+    parser.add_argument("runs", nargs="*", type=Path, help="folders to search (default: outputs)")
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="NAME", help="such as mae gm mse pearson (default: the paper's)"
+    )
+    parser.add_argument("--regions", nargs="+", metavar="NAME", help="such as all few zero (default: the paper's)")
+    parser.add_argument(
+        "--against", nargs="+", default=["paper"], metavar="PAPER", help="published numbers beside ours: paper "
+        "(default), repo, ranksim, conr, vir, srl, … or none; several may be named"
+    )  # fmt: skip
+    parser.add_argument("--compare", metavar="ROW", help="test every row against this one, such as VANILLA (below)")
+    parser.add_argument("--gains", action="store_true", help="gains over VANILLA below each row, and of the best row")
+    parser.add_argument(
+        "--holes", action="store_true", help="show the paper's rows that have no run, and what runs them"
+    )
+
+
+def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
+    """Return the folders to search, and the arguments of `tables.table` that were asked for."""
+    # After --against argparse takes every word for a paper; people write folders there too.
+    folders = [name for name in asked.against[1:] if Path(name).is_dir()]
+    papers = [name for name in asked.against if name not in folders]
+    runs = [*asked.runs, *map(Path, folders)]
+    for folder in runs:
+        if not folder.exists():
+            raise UserError(f"{folder} does not exist: name run folders, or folders that hold some")
+    presets = None
+    if asked.holes:
+        from dir_bench import config
+
+        presets = config.options("method")
+    return runs or [Path("outputs")], {
+        "against": None if papers == ["none"] else papers,
+        "metrics": asked.metrics,
+        "regions": asked.regions,
+        "compare": asked.compare,
+        "gains": asked.gains,
+        "presets": presets,
+    }
+
+
+def plot(arguments: list[str]) -> int:
+    """Draw one figure from run folders; runs that differ by the seed alone become one line with a band."""
+    from dir_bench.results import plots
+
+    listed = "\n".join(f"  {name:12s} {kind.shows}" for name, kind in plots.PLOTS.items())
+    parser = argparse.ArgumentParser(
+        "dir-bench plot",
+        description=plot.__doc__,
+        epilog=f"figures (NAME):\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="which figure, see below")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders, or folders that hold some (default: outputs)"
+    )
+    parser.add_argument("--reference", type=Path, metavar="RUN", help="what gains are over (default: VANILLA's runs)")
+    parser.add_argument(
+        "--anchor", type=float, action="append", default=[], metavar="LABEL",
+        help="compare features with those of this label; may be repeated (default: the most frequent label)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, action="append", default=[], metavar="FILE",
+        help=".png, .svg or .pdf; may be repeated (default: plots/NAME.png in the folder that the runs share)",
+    )  # fmt: skip
+    asked = parser.parse_intermixed_args(arguments)
+    written = plots.plot(
+        asked.name, asked.runs or ["outputs"], reference=asked.reference, anchors=asked.anchor, out=asked.out
+    )
+    for file in written:
+        print(f"wrote {file}")
+    return 0
