@@ -13,6 +13,7 @@ what is shown
   a row       a method, named by its config as in the paper; its seeds are averaged, runs that differ in more are rows
               of their own. Runs that are not finished, or damaged, are listed below the table with the reason
   a hole      –, with the command that fills it: a seed that other rows have; with --holes also the paper's rows
+  n/a         its runs have no such number: a region without samples, a correlation of constant predictions
   marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): mean ± std overlap, or
               with --compare no significant difference; † differs significantly from the row of --compare
   --compare   a paired sign-flip test over the test samples, of their errors averaged over the seeds that both rows

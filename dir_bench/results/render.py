@@ -4,6 +4,7 @@ The only place where numbers are rounded and scaled.
 """
 
 import io
+import math
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from dir_bench.results.tables import REFERENCE, REGIONS, Column, Row, Table, is_
 
 FORMATS = ("text", "md", "latex", "html", "csv", "json")
 HOLE = "–"
+UNDEFINED = "n/a"
+"""What is printed where a row has runs, but they have no such number."""
 _LABEL = 16  # characters that a method's label is given at least, before a table is wider than the screen
 
 
@@ -109,6 +112,8 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
         yield "Mean ± sample standard deviation over seeds."
     if table.top_gains or any(row.gains for row in table.rows):
         yield f"Gains are over {REFERENCE}'s mean in label units, more is better; OURS are the rows with LDS or FDS."
+    if any(row.seeds and column not in row.cells for row in table.rows for column in table.columns):
+        yield f"{UNDEFINED}: no such number (a region without samples, a correlation of constants, the log of a negative depth)."
     if table.counts:
         yield f"Test samples: {', '.join(f'{region} {n}' for region, n in table.counts.items())}."
     for paper in table.against:
@@ -142,7 +147,7 @@ def region_table(metrics: Mapping[str, Any]) -> RichTable:
     body: list[list[Text | str]] = []
     for region in sorted(test, key=lambda name: REGIONS.index(name) if name in REGIONS else len(REGIONS)):
         values = test[region]
-        numbers = [HOLE if values.get(m) is None else number(title, m, values[m]) for m in names]
+        numbers = [number(title, m, values[m]) if _is_finite(values.get(m)) else UNDEFINED for m in names]
         body.append([region, str(values["count"]), *numbers])
     return _grid(["region", "samples", *map(heading, names)], body)
 
@@ -192,10 +197,14 @@ def _numbers(
     return tuple(Shown(number(table.title, c[0], values[c], sign) if c in values else HOLE) for c in columns)
 
 
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
 def _cell(table: Table, row: Row, column: Column) -> str:
     cell = row.cells.get(column)
     if cell is None:
-        return HOLE
+        return UNDEFINED if row.seeds else HOLE
     text = number(table.title, column[0], cell.mean)
     if cell.std is not None:
         text += f" ± {number(table.title, column[0], cell.std)}"
@@ -232,7 +241,7 @@ def _text_grid(table: Table, columns: Sequence[Column]) -> RichTable:
         body.append([Text(line.label if row else f"  {line.label}", style=style), line.seeds, *cells])
     pad = " " * marks
     heads = [f"{heading(metric)}{pad}\n{region}{pad}" for metric, region in columns]
-    return _grid(["method", "seeds", *heads], body)
+    return _grid(["method", "\nseeds", *heads], body)
 
 
 def _mark(cell: Shown) -> str:
@@ -240,17 +249,31 @@ def _mark(cell: Shown) -> str:
 
 
 def _grid(headings: Sequence[str], body: Sequence[Sequence[Text | str]]) -> RichTable:
-    """Return a grid whose first column may be folded and whose numbers may not be cut."""
+    """Return a grid whose first column may be folded and whose numbers may not be cut.
+
+    All numbers of a line are one cell: rich lays out each cell for itself, which takes seconds for some thousands.
+    """
+    first = [headings[0], *(str(line[0]) for line in body)]
+    heads = list(zip(*(head.splitlines() for head in headings[1:]), strict=True))
+    columns = zip(*heads, *(line[1:] for line in body), strict=True)
+    widths = [max(cell_len(str(cell)) for cell in column) for column in columns]
     grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
-    for place, head in enumerate(headings):
-        widest = max(map(cell_len, [*head.splitlines(), *(str(line[place]) for line in body)]))
-        if place == 0:
-            grid.add_column(head, overflow="fold", min_width=min(widest, _LABEL))
-        else:
-            grid.add_column(head, justify="right", no_wrap=True, width=widest)  # so that rich need not measure
+    top = "\n" * (len(heads) - 1)
+    grid.add_column(f"{top}{headings[0]}", overflow="fold", min_width=min(max(map(cell_len, first)), _LABEL))
+    numbers = "\n".join(_joined(head, widths).plain for head in heads)
+    grid.add_column(numbers, no_wrap=True, width=sum(widths) + 2 * (len(widths) - 1))
     for line in body:
-        grid.add_row(*line)
+        grid.add_row(line[0], _joined(line[1:], widths))
     return grid
+
+
+def _joined(cells: Sequence[Text | str], widths: Sequence[int]) -> Text:
+    """Return cells as one, each flush right in its width."""
+    joined = Text()
+    for place, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        joined.append(" " * (width - cell_len(str(cell)) + (2 if place else 0)))
+        joined.append(cell)
+    return joined
 
 
 def _measure(renderable: ConsoleRenderable) -> Measurement:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from dir_bench.cli import main
 from dir_bench.results.commands import TABLE_FORMATS
 from dir_bench.results.records import COLUMNS, collect
-from dir_bench.results.render import FORMATS, HOLE, number, render
+from dir_bench.results.render import FORMATS, HOLE, UNDEFINED, number, render
 from dir_bench.results.store import RunFolder
 from dir_bench.results.tables import summarise
 
@@ -85,7 +85,8 @@ def from_json(text: str) -> dict[str, list[str]]:
     for row in table["rows"]:
         cells = []
         for cell in row["cells"]:
-            shown = HOLE if cell["mean"] is None else number("STS-B-DIR", cell["metric"], cell["mean"])
+            absent = UNDEFINED if row["seeds"] else HOLE
+            shown = absent if cell["mean"] is None else number("STS-B-DIR", cell["metric"], cell["mean"])
             if cell["std"] is not None:
                 shown += f" ± {number('STS-B-DIR', cell['metric'], cell['std'])}"
             cells.append(shown if cell["n"] in (0, len(row["seeds"])) else f"{shown} (n={cell['n']})")

@@ -24,29 +24,30 @@ Report = Callable[..., dict[str, dict[str, Any]]]
 TEXT = """\
 AgeDB-DIR
 
-                                MAE ↓         MAE ↓         MAE ↓          MAE ↓
-method            seeds           all          many        medium            few
+                               MAE ↓         MAE ↓         MAE ↓          MAE ↓
+method            seeds          all          many        medium            few
 ────────────────────────────────────────────────────────────────────────────────
-VANILLA               3   7.70 ± 0.20   7.20 ± 0.20   8.70 ± 0.20  11.70 ± 0.20°
-  paper                          7.77          6.62          9.55          13.67
-SQINV + LDS           2   7.45 ± 0.07   6.95 ± 0.07   8.45 ± 0.07  11.45 ± 0.07*
-  paper                          7.67          6.98          8.86          10.89
-SQINV + LDS           3  7.25 ± 0.00*  6.75 ± 0.00*  8.25 ± 0.00*              –
+VANILLA               3  7.70 ± 0.20   7.20 ± 0.20   8.70 ± 0.20   11.70 ± 0.20°
+  paper                         7.77          6.62          9.55          13.67
+SQINV + LDS           2  7.45 ± 0.07   6.95 ± 0.07   8.45 ± 0.07   11.45 ± 0.07*
+  paper                         7.67          6.98          8.86          10.89
+SQINV + LDS           3  7.25 ± 0.00*  6.75 ± 0.00*  8.25 ± 0.00*           n/a
 [KS=9;SIGMA=1]
 
-                                  GM ↓          GM ↓          GM ↓          GM ↓
-method             seeds           all          many        medium           few
+                                 GM ↓          GM ↓          GM ↓          GM ↓
+method             seeds          all          many        medium           few
 ────────────────────────────────────────────────────────────────────────────────
-VANILLA                3   4.50 ± 0.00   4.00 ± 0.00   5.50 ± 0.00   8.50 ± 0.00
-  paper                           5.05          4.23          7.01         10.75
+VANILLA                3  4.50 ± 0.00   4.00 ± 0.00   5.50 ± 0.00   8.50 ± 0.00
+  paper                          5.05          4.23          7.01         10.75
 SQINV + LDS            2  4.25 ± 0.00*  3.75 ± 0.00*  5.25 ± 0.00*  8.25 ± 0.00*
-  paper                           4.85          4.39          5.80          7.45
-SQINV + LDS            3   4.50 ± 0.00   4.00 ± 0.00   5.50 ± 0.00             –
+  paper                          4.85          4.39          5.80          7.45
+SQINV + LDS            3  4.50 ± 0.00   4.00 ± 0.00   5.50 ± 0.00           n/a
 [KS=9;SIGMA=1]
 
 *: best of its column.
 °: within noise of the best, its mean ± standard deviation overlaps the best's.
 Mean ± sample standard deviation over seeds.
+n/a: no such number (a region without samples, a correlation of constants, the log of a negative depth).
 Test samples: all 2140, many 1530, medium 448, few 162.
 Not printed (paper): SQINV + LDS [KS=9;SIGMA=1].
 paper: Delving into Deep Imbalanced Regression (Yang et al.); arXiv 2102.09554v2 PDF Table 2, Table 9.
@@ -67,11 +68,12 @@ MARKDOWN = """\
 | *paper* |  | 7.77 | 6.62 | 9.55 | 13.67 |
 | SQINV + LDS | 2 | 7.45 ± 0.07 | 6.95 ± 0.07 | 8.45 ± 0.07 | **11.45 ± 0.07** |
 | *paper* |  | 7.67 | 6.98 | 8.86 | 10.89 |
-| SQINV + LDS \\[KS=9;SIGMA=1\\] | 3 | **7.25 ± 0.00** | **6.75 ± 0.00** | **8.25 ± 0.00** | – |
+| SQINV + LDS \\[KS=9;SIGMA=1\\] | 3 | **7.25 ± 0.00** | **6.75 ± 0.00** | **8.25 ± 0.00** | n/a |
 
 - Bold: best of its column.
 - Italic: within noise of the best, its mean ± standard deviation overlaps the best's.
 - Mean ± sample standard deviation over seeds.
+- n/a: no such number (a region without samples, a correlation of constants, the log of a negative depth).
 - Test samples: all 2140, many 1530, medium 448, few 162.
 - Not printed (paper): SQINV + LDS \\[KS=9;SIGMA=1\\].
 - paper: Delving into Deep Imbalanced Regression (Yang et al.); arXiv 2102.09554v2 PDF Table 2, Table 9.
@@ -89,6 +91,7 @@ LATEX = r"""
 % \textbf: best of its column.
 % \textit: within noise of the best, its mean ± standard deviation overlaps the best's.
 % Mean ± sample standard deviation over seeds.
+% n/a: no such number (a region without samples, a correlation of constants, the log of a negative depth).
 % Test samples: all 2140, many 1530, medium 448, few 162.
 % Not printed (paper): SQINV + LDS [KS=9;SIGMA=1].
 % paper: Delving into Deep Imbalanced Regression (Yang et al.); arXiv 2102.09554v2 PDF Table 2, Table 9.
@@ -103,7 +106,7 @@ VANILLA & 3 & 7.70 $\pm$ 0.20 & 7.20 $\pm$ 0.20 & 8.70 $\pm$ 0.20 & \textit{11.7
   paper &  & 7.77 & 6.62 & 9.55 & 13.67 \\
 SQINV + LDS & 2 & 7.45 $\pm$ 0.07 & 6.95 $\pm$ 0.07 & 8.45 $\pm$ 0.07 & \textbf{11.45 $\pm$ 0.07} \\
   paper &  & 7.67 & 6.98 & 8.86 & 10.89 \\
-SQINV + LDS [KS=9;SIGMA=1] & 3 & \textbf{7.25 $\pm$ 0.00} & \textbf{6.75 $\pm$ 0.00} & \textbf{8.25 $\pm$ 0.00} & -- \\
+SQINV + LDS [KS=9;SIGMA=1] & 3 & \textbf{7.25 $\pm$ 0.00} & \textbf{6.75 $\pm$ 0.00} & \textbf{8.25 $\pm$ 0.00} & n/a \\
 \bottomrule
 \end{tabular}
 
@@ -116,8 +119,8 @@ region  samples  MAE ↓  MSE ↓  PEARSON % ↑
 ──────────────────────────────────────────
 all        1000  0.791  0.974         74.2
 many       1000  0.791  0.974         74.2
-few           0      –      –            –
-zero          3  1.000  1.000            –
+few           0    n/a    n/a          n/a
+zero          3  1.000  1.000          n/a
 """
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from dir_bench.errors import UserError
 from dir_bench.results.atomic import write_text
 from dir_bench.results.export import html_head, html_notes, html_table
-from dir_bench.results.render import HOLE, number
+from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.report.entries import Entry, finished, left_out
 from dir_bench.results.report.figures import Figures, draw_all
 from dir_bench.results.tables import Table, collect_some, summarise
@@ -214,7 +214,8 @@ def _runs(section: Section) -> list[str]:
         ]
         for column in columns:
             value = run.values.get(column)
-            cells.append(f"<td>{HOLE if value is None else number(section.title, column[0], value)}</td>")
+            absent = UNDEFINED if run.values else HOLE
+            cells.append(f"<td>{absent if value is None else number(section.title, column[0], value)}</td>")
         width = len(names) + len(columns)
         text += ["<tbody>", f"<tr>{''.join(cells)}</tr>", '<tr class="more">', f'<td colspan="{width}">']
         text += [*_details(run), "</td>", "</tr>", "</tbody>"]

@@ -2,7 +2,7 @@
 // Sorting, filtering and copying, for a page whose tables are whole without it.
 
 const NUMBER = /^[-+]?\d+(\.\d+)?( ± [\d.]+)?( \(n=\d+\))?†?$/;
-const HOLE = "–";
+const ABSENT = ["–", "n/a"];
 
 // A <tbody> is a row with what belongs below it: they are sorted and hidden together.
 function sortable(table) {
@@ -30,13 +30,13 @@ function sortable(table) {
 
 function sorted(bodies, column, down) {
   const keys = new Map(bodies.map((body) => [body, key(body.rows[0].cells[column])]));
-  const there = bodies.filter((body) => keys.get(body) !== HOLE);
+  const there = bodies.filter((body) => !ABSENT.includes(keys.get(body)));
   const numeric = there.every((body) => NUMBER.test(keys.get(body)));
   const compare = (a, b) => numeric
     ? parseFloat(keys.get(a)) - parseFloat(keys.get(b))
     : keys.get(a).localeCompare(keys.get(b), "en");
   there.sort((a, b) => (down ? compare(b, a) : compare(a, b)));
-  return [...there, ...bodies.filter((body) => keys.get(body) === HOLE)];
+  return [...there, ...bodies.filter((body) => ABSENT.includes(keys.get(body)))];
 }
 
 function key(cell) {
