@@ -48,7 +48,8 @@ def missing_rows(title: str, runs: pd.DataFrame, papers: Sequence[str], presets:
     for paper in papers:
         wanted += [row for row in published.methods(title, paper=paper) if row not in main]
     names = dict.fromkeys(published.derived_name(title, row) for row in wanted)
-    protocol = _protocol(shlex.split(command) for command in runs["command"])
+    one_a_row = runs.drop_duplicates("label")  # its runs differ in the seed
+    protocol = _protocol(shlex.split(command) for command in one_a_row["command"])
     holes = []
     for name in names:
         if name not in have:

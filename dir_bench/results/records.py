@@ -89,9 +89,11 @@ def check_metrics(metrics: Any) -> str:
         if not isinstance(values, dict) or not isinstance(values.get("count"), int):
             return f"'test.{region}' in metrics.json has no count"
         for metric, value in values.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            if value is None:
+                continue
+            if type(value) not in (float, int):  # True is an int by isinstance
                 return f"'test.{region}.{metric}' in metrics.json is {value!r}, not a number"
-            if value is not None and not math.isfinite(value):
+            if not math.isfinite(value):
                 return f"'test.{region}.{metric}' in metrics.json is not finite"
     return ""
 
@@ -102,13 +104,13 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[RunFolder]:
         return
     seen.add((found.st_dev, found.st_ino))
     with os.scandir(folder) as entries:
-        inside = sorted((entry.name, entry.is_dir()) for entry in entries)
-    if any(name in MARKERS and not is_dir for name, is_dir in inside):
+        inside = list(entries)
+    if any(entry.name in MARKERS and not entry.is_dir() for entry in inside):
         yield RunFolder(folder)
         return
-    for name, is_dir in inside:
-        if is_dir and not name.startswith("."):
-            yield from _walk(os.path.join(folder, name), seen)
+    for entry in sorted(inside, key=lambda entry: entry.name):
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield from _walk(entry.path, seen)
 
 
 def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:

@@ -40,26 +40,37 @@ _PACKAGES = (
 _LOCK_SECONDS = 0.3  # a look at `state` holds the lock for a moment: that must not refuse a run
 
 
+class _File:
+    """A path in a run's folder, made when it is asked for: a table of thousands of runs asks for few of them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder", owner: type["RunFolder"]) -> Path:
+        return folder.path / self.name
+
+
 class RunFolder:
     """One run on disk. Making the object reads and writes nothing."""
 
+    config_path = _File("config.yaml")
+    environment_path = _File("environment.json")
+    status_path = _File("status.json")
+    history_path = _File("history.csv")
+    tensorboard = _File("tensorboard")
+    checkpoints = _File("checkpoints")
+    last_checkpoint = _File("checkpoints/last.pt")
+    best_checkpoint = _File("checkpoints/best.pt")
+    labels_path = _File("labels.npz")
+    features_path = _File("features.npz")
+    predictions_path = _File("predictions.npz")
+    metrics_path = _File("metrics.json")
+    done_path = _File("DONE")
+    lock_path = _File("run.lock")
+    _owner_path = _File("run.lock.owner.json")
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.config_path = self.path / "config.yaml"
-        self.environment_path = self.path / "environment.json"
-        self.status_path = self.path / "status.json"
-        self.history_path = self.path / "history.csv"
-        self.tensorboard = self.path / "tensorboard"
-        self.checkpoints = self.path / "checkpoints"
-        self.last_checkpoint = self.checkpoints / "last.pt"
-        self.best_checkpoint = self.checkpoints / "best.pt"
-        self.labels_path = self.path / "labels.npz"
-        self.features_path = self.path / "features.npz"
-        self.predictions_path = self.path / "predictions.npz"
-        self.metrics_path = self.path / "metrics.json"
-        self.done_path = self.path / "DONE"
-        self.lock_path = self.path / "run.lock"
-        self._owner_path = self.path / "run.lock.owner.json"
 
     @classmethod
     def of(cls, outputs: Path | str, dataset: str, slug: str, identity: str) -> "RunFolder":

@@ -14,6 +14,8 @@ from typing import Any
 from dir_bench.errors import RunFailed
 from dir_bench.interrupt import Interrupted
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 def environments(n_jobs: int | None, threads: int, gpus_per_job: int, gpus: list[str]) -> list[dict[str, str]]:
     """Return the environment variables of each worker.
@@ -121,7 +123,8 @@ class _Worker:
 def _serve(pipe: connection.Connection, work: Callable[[Any], Any], environment: dict[str, str]) -> None:
     """Work on jobs until there are no more. Nothing of torch is imported before the variables are set."""
     os.environ.update(environment)
-    signal.signal(signal.SIGTERM, _interrupt)  # while training, the trainer's own handler saves
+    for number in _STOPPING:
+        signal.signal(number, _interrupt_once)  # while training, the trainer's own handler saves
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         while True:
@@ -129,6 +132,7 @@ def _serve(pipe: connection.Connection, work: Callable[[Any], Any], environment:
     except (EOFError, BrokenPipeError):
         pass
     except (KeyboardInterrupt, Interrupted):
+        _ignore_more()
         for child in active_children():
             child.terminate()
 
@@ -154,6 +158,17 @@ def _stop_on_sigterm() -> Iterator[None]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """A terminal's Ctrl-C comes again from the parent; raised while what is on the stack ends, it would be printed."""
+    _ignore_more()
+    raise KeyboardInterrupt
+
+
+def _ignore_more() -> None:
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _cores() -> int:
