@@ -113,7 +113,8 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
     if table.top_gains or any(row.gains for row in table.rows):
         yield f"Gains are over {REFERENCE}'s mean in label units, more is better; OURS are the rows with LDS or FDS."
     if any(row.seeds and column not in row.cells for row in table.rows for column in table.columns):
-        yield f"{UNDEFINED}: no such number (a region without samples, a correlation of constants, the log of a negative depth)."
+        why = "a region without samples, a correlation of constants, the log of a negative depth"
+        yield f"{UNDEFINED}: no such number ({why})."
     if table.counts:
         yield f"Test samples: {', '.join(f'{region} {n}' for region, n in table.counts.items())}."
     for paper in table.against:

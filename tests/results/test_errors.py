@@ -36,7 +36,8 @@ def test_regions_are_those_that_the_run_recorded(tmp_path: Path, make_run: Make)
     masks = read_predictions(run.path).masks()
     found = {name: mask.nonzero()[0].tolist() for name, mask in masks.items()}
     assert found == {
-        "all": [0, 1, 2, 3], "many": [0], "medium": [1], "few": [2, 3], "with_data": [0, 1, 3], "zero": [2], "interp": [2]
+        "all": [0, 1, 2, 3], "many": [0], "medium": [1], "few": [2, 3],
+        "with_data": [0, 1, 3], "zero": [2], "interp": [2],
     }  # fmt: skip
 
 
