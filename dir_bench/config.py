@@ -76,15 +76,13 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
     share one copy.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.config_repository import CachingConfigRepository
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.types import RunMode
 
     composed: dict[tuple[str, ...], DictConfig] = {}
     made: dict[tuple[str, ...], DictConfig] = {}
     places = []
     with _hydra(extra_dir, jobs[0] if jobs else ()) as (loader, search):
-        loader.repository = CachingConfigRepository(loader.repository)  # or each set would read the files again
+        loader.repository = _read_once(loader.repository)
         _, repository = loader._parse_overrides_and_create_caching_repo("train", search)
         texts = list(dict.fromkeys(text for job in jobs for text in job))
         parsed = dict(zip(texts, OverridesParser.create().parse_overrides(texts), strict=True))
@@ -95,10 +93,7 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
         for job in jobs:
             choices = tuple(text for text in job if chooses[text])
             if choices not in composed:
-                base = loader.load_configuration("train", [*search, *choices], RunMode.RUN)
-                with open_dict(base):
-                    del base["hydra"]
-                composed[choices] = base
+                composed[choices] = _compose_choices(loader, [*search, *choices])
             config = composed[choices]
             seed = next((text for text in job if re.fullmatch(r"seed=\d+", text)), None)
             alone = seed is not None and "seed}" not in str(config) + "".join(job)
@@ -110,6 +105,42 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
             places.append((rest, int(str(seed)[5:]) if alone else None))
     checked = {rest: typed(config) for rest, config in made.items()}
     return [checked[rest] if seed is None else replace(checked[rest], seed=seed) for rest, seed in places]
+
+
+def _compose_choices(loader: Any, overrides: Sequence[str]) -> DictConfig:
+    """Compose group choices alone: without Hydra's own settings, which are more than half of the work."""
+    from hydra._internal.defaults_list import create_defaults_list
+
+    parsed, repository = loader._parse_overrides_and_create_caching_repo("train", overrides)
+    listed = create_defaults_list(repository, "train", parsed, prepend_hydra=False, skip_missing=False)
+    composed: DictConfig = loader._compose_config_from_defaults_list(listed.defaults, repository)
+    OmegaConf.set_struct(composed, True)
+    return composed
+
+
+def _read_once(repository: Any) -> Any:
+    """Return a repository without Hydra's groups that reads each file once, for compositions that change copies."""
+    from hydra._internal.config_repository import CachingConfigRepository
+
+    class Files(CachingConfigRepository):
+        def __deepcopy__(self, memo: Any) -> "Files":
+            return self
+
+        def load_config(self, config_path: str) -> Any:
+            found = super().load_config(config_path)
+            if found is None:
+                return None
+            config = copy.deepcopy(found.config)
+            if "hydra" in config:
+                del config["hydra"]
+            ours = [part for part in found.defaults_list or () if not _is_of_hydra(part)]
+            return replace(found, config=config, defaults_list=ours)
+
+    return Files(repository)
+
+
+def _is_of_hydra(default: Any) -> bool:
+    return str(getattr(default, "group", "")).startswith("hydra/")
 
 
 @contextmanager
