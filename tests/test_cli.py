@@ -68,13 +68,14 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, arguments, says):
 
 
 @pytest.mark.slow
-def test_train_and_plot_end_to_end(work):
+def test_train_and_plot_end_to_end(work, commands):
     assert command(work, "train", "-m", *TINY, "method=vanilla,sqinv_lds_fds", "seed=0,1").returncode == 0
     described = command(work, "plot", "--help")
-    for name in ("labels", "density", "similarity", "gain", "fds", "reliability", "curves"):
+    figures = ("labels", "density", "similarity", "gain", "fds", "reliability", "curves")
+    drawn = commands(*(["plot", name, *(["--anchor", "7"] if name == "similarity" else [])] for name in figures))
+    for name in figures:
         assert f"\n  {name} " in described.stdout
-        done = command(work, "plot", name, *(["--anchor", "7"] if name == "similarity" else []))
-        assert (done.returncode, done.stdout) == (0, f"wrote outputs/arrays/plots/{name}.png\n"), done.stderr
+        assert f"wrote outputs/arrays/plots/{name}.png\n" in drawn
         assert (work / f"outputs/arrays/plots/{name}.png").read_bytes().startswith(b"\x89PNG")
     run = min(path.parent for path in work.glob("outputs/arrays/vanilla/*/DONE"))
     assert command(work, "plot", "curves", str(run)).stdout == f"wrote {run}/plots/curves.png\n"
@@ -124,18 +125,11 @@ def test_hydras_own_flags_work(work):
     assert not (work / "outputs").exists()
 
 
-def test_data_list_check_and_sample(tmp_path):
-    listed = command(tmp_path, "data", "list")
-    assert listed.returncode == 0, listed.stderr
-    assert "sts_b" in listed.stdout
+def test_data_list_check_and_sample(tmp_path, commands):
     missing = command(tmp_path, "data", "check", "arrays")
     assert missing.returncode == 1
-    sampled = command(tmp_path, "data", "sample", "arrays", "--size", "400")
-    assert sampled.returncode == 0, sampled.stderr
-    checked = command(tmp_path, "data", "check", "arrays")
-    assert checked.returncode == 0, checked.stderr
-    assert "400 samples" in checked.stdout
-    assert "many" in checked.stdout
+    printed = commands(["data", "list"], ["data", "sample", "arrays", "--size", "400"], ["data", "check", "arrays"])
+    assert all(text in printed for text in ("sts_b", "400 samples", "many"))
     twice = command(tmp_path, "data", "sample", "arrays")
     assert twice.returncode == 2
     assert "exists" in twice.stderr
@@ -166,7 +160,7 @@ def test_a_failure_in_two_processes_is_one_sentence(work):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("toggles", [[], ["method=sqinv_lds_fds"], ["fds=gaussian", "fds.statistics=stream"]])
+@pytest.mark.parametrize("toggles", [["method=sqinv_lds_fds"], ["fds=gaussian", "fds.statistics=stream"]])
 def test_two_processes_give_the_numbers_of_one(work, toggles):
     parts = [*TINY, "trainer.epochs=4", *toggles, "trainer.accelerator=cpu"]
     one = command(work, "train", *parts, "paths.outputs=one")

@@ -1,8 +1,7 @@
 """SMOTER and SMOGN as rows of the table, through the real command."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,35 +12,22 @@ RUNS = {
     "gauge": ("SMOGN + FDS", ["dataset.source.n_train=400", "dataset.source.n_val_per_bin=1",
               "dataset.source.n_test_per_bin=1", "trainer.epochs=2", "method=smogn_fds"]),
     "arrays": ("SMOTER", ["trainer.epochs=2", "method=smoter"]),
-    "sts_b": ("SMOGN + LDS + FDS", ["backbone=bilstm_small", "backbone.hidden=8", "trainer.max_steps=30",
-              "trainer.eval_every=15", "method=smogn_lds_fds"]),
-    "agedb": ("SMOGN + LDS + FDS", ["backbone=resnet18", "dataset.source.size=32", "trainer.epochs=2",
-              "method=smogn_lds_fds"]),
 }  # fmt: skip
-
-
-def command(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dir_bench.cli", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_a_resampled_run_from_data_to_row(name: str, tmp_path: Path) -> None:
+def test_a_resampled_run_from_data_to_row(name: str, tmp_path: Path, commands: Callable[..., str]) -> None:
     method, overrides = RUNS[name]
-    if name != "gauge":
-        command(tmp_path, "data", "sample", name, "--size", "150")
-    printed = command(tmp_path, "train", f"dataset={name}", *overrides, "trainer.threads=1")
+    sample = [] if name == "gauge" else [["data", "sample", name, "--size", "150"]]
+    printed = commands(*sample, ["train", f"dataset={name}", *overrides, "trainer.threads=1"], ["evaluate", "RUN"])
     assert f"· {method} ·" in printed
     assert "resampled" in printed
     (run,) = (path.parent for path in tmp_path.glob("outputs/*/*/*/DONE"))
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["method"] == method
     assert metrics["slug"] == run.parent.name == method.lower().replace(" + ", "_")
-    assert "equal to the recorded metrics.json" in command(tmp_path, "evaluate", str(run))
+    assert "equal to the recorded metrics.json" in printed
 
 
 @pytest.mark.parametrize("method", ["SMOTER", "SMOGN", "SMOGN + LDS", "SMOGN + FDS", "SMOGN + LDS + FDS"])

@@ -70,9 +70,6 @@ def test_a_sweep_goes_on_after_failures_says_what_failed_and_runs_what_is_left(c
     third = command(*OWN, "optimizer.lr=0.001", "seed=0")
     assert third.returncode == 0
     assert "nothing is left to do" in third.stdout
-    multirun = command("train", "-m", "--config-dir", "own", "+sweep=tiny", *axes)
-    assert multirun.returncode == 1
-    assert multirun.stderr.count("this run is finished") == 4
 
 
 def installed(*modules):
@@ -146,8 +143,7 @@ LONG = ["method=vanilla", "trainer.epochs=100000", "seed=0,1", "hydra/launcher=l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("whom", ["the process alone", "all of its group, as a terminal does"])
+@pytest.mark.parametrize(("whom", "devices"), [("the process alone", 1), ("all of its group, as a terminal does", 2)])
 def test_ctrl_c_stops_all_workers_and_each_saves(start, work, whom, devices):
     process = start(*LONG, f"trainer.devices={devices}")
     wait_for(lambda: len(list(work.glob("outputs/*/*/*/checkpoints/last.pt"))) == 2)
@@ -168,7 +164,7 @@ def test_workers_save_and_end_if_the_sweep_alone_is_killed(start, work):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("launcher", "times"), [("local", 5)])
+@pytest.mark.parametrize(("launcher", "times"), [("local", 2)])
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_table(command, start, work, launcher, times):
     settings = ["method=vanilla,rrt,sqinv_lds_fds", "trainer.epochs=40", "trainer.checkpoint_minutes=0.001"]
     settings += [f"hydra/launcher={launcher}"]
