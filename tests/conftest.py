@@ -1,11 +1,13 @@
 """Options that pytest must know before it collects, whatever folder it is pointed at."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -32,32 +34,56 @@ def _ctrl_c_reaches_us() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_RUN_ALL = """
-import json, sys
-from pathlib import Path
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run `dir-bench` commands one after the other in this process: a new one imports for longer than most would run.
+
+    All have to end with `code`; what they print is returned. "RUN" stands for the folder of the one finished run.
+    """
+    import torch
+
+    from dir_bench.cli import main
+
+    def run(*arguments: list[str], code: int = 0) -> str:
+        monkeypatch.chdir(tmp_path)
+        printed, threads = io.StringIO(), torch.get_num_threads()
+        for line in arguments:
+            runs = [str(path.parent) for path in Path("outputs").glob("*/*/*/DONE")]
+            words = [runs[0] if word == "RUN" and len(runs) == 1 else word for word in line]
+            with redirect_stdout(printed), redirect_stderr(printed):
+                ended = main(words)
+            assert ended == code, (line, printed.getvalue())
+        torch.set_num_threads(threads)
+        return printed.getvalue()
+
+    return run
+
+
+_MISTAKES = """
+import contextlib, io, json, os, sys, tempfile
 from dir_bench.cli import main
+ended = []
 for arguments in json.loads(sys.argv[1]):
-    runs = [str(path.parent) for path in Path("outputs").glob("*/*/*/DONE")]
-    arguments = [runs[0] if text == "RUN" and len(runs) == 1 else text for text in arguments]
-    print("$", *arguments, flush=True)
-    code = main(arguments)
-    if code:
-        sys.exit(code)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()) as said:
+        os.chdir(folder)
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+        os.chdir("/")
+    ended.append([code, said.getvalue()])
+json.dump(ended, sys.stderr)
 """
 
 
-@pytest.fixture
-def commands(tmp_path: Path) -> Callable[..., str]:
-    """Run `dir-bench` commands one after the other in one process, whose imports take longer than most of them.
+@pytest.fixture(scope="session")
+def mistakes() -> Callable[[Sequence[Sequence[str]]], list[tuple[int, str]]]:
+    """Run commands, each in an empty folder, in one process, and return their exit codes and what they say."""
 
-    All have to succeed; what they print is returned. "RUN" stands for the folder of the one run that is finished.
-    """
-
-    def run(*arguments: list[str]) -> str:
-        line = [sys.executable, "-c", _RUN_ALL, json.dumps(arguments)]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
+    def run(arguments: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+        line = [sys.executable, "-c", _MISTAKES, json.dumps(arguments)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return [(code, said) for code, said in json.loads(done.stderr)]
 
     return run

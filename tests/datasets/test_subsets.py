@@ -404,9 +404,10 @@ def command(work: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_with_gaps_reports_zero_shot_regions_that_follow_from_its_predictions(tmp_path):
-    command(tmp_path, "train", *TINY, "subset=gaps", "subset.remove=[[20,30]]")
-    command(tmp_path, "train", *TINY)
+def test_a_run_with_gaps_reports_zero_shot_regions_that_follow_from_its_predictions(tmp_path, commands):
+    gaps = ["train", *TINY, "subset=gaps", "subset.remove=[[20,30]]"]
+    printed = commands(gaps, ["evaluate", "RUN"], ["train", *TINY])
+    assert "equal to the recorded" in printed
     (folder,) = (path.parent for path in tmp_path.glob("outputs/gauge-remove20_30/vanilla/*/DONE"))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert (metrics["dataset"], metrics["title"]) == ("gauge-remove20_30", "GAUGE-DIR [REMOVE=20–30]")
@@ -430,7 +431,6 @@ def test_a_run_with_gaps_reports_zero_shot_regions_that_follow_from_its_predicti
         assert errors["count"] == expected[region].sum()
         assert errors["mae"] == pytest.approx(error[expected[region]].mean(), rel=1e-12)
 
-    assert "equal to the recorded" in command(tmp_path, "evaluate", str(folder))
     tables = json.loads(command(tmp_path, "table", "--format", "json"))
     titles = [table["title"] for table in tables["tables"]]
     assert titles == ["GAUGE-DIR", "GAUGE-DIR [REMOVE=20–30]"]

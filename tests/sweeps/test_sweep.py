@@ -27,22 +27,20 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(command, work):
     assert not (work / "outputs").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["sweep"], "gauge_table"),
-        (["sweep", "gauge_tabel"], "did you mean 'gauge_table'"),
-        (["sweep", "gauge_table", "seeed=1", "--dry-run"], "did you mean 'seed'"),
-        (["sweep", "gauge_table", "+backbone.widht=3", "--dry-run"], "has no setting 'widht'"),
-        (["sweep", "gauge_table", "dataset=agedb", "--dry-run"], "agedb.csv"),
-        (["train", "+sweep=gauge_table"], "dir-bench sweep gauge_table"),
-    ],
-)
-def test_a_mistake_is_one_sentence(command, arguments, says):
-    ended = command(*arguments)
-    assert ended.returncode == 2, ended.stderr
-    assert says in ended.stderr
-    assert "Traceback" not in ended.stderr
+MISTAKES = [
+    (["sweep"], "gauge_table"),
+    (["sweep", "gauge_tabel"], "did you mean 'gauge_table'"),
+    (["sweep", "gauge_table", "seeed=1", "--dry-run"], "did you mean 'seed'"),
+    (["sweep", "gauge_table", "+backbone.widht=3", "--dry-run"], "has no setting 'widht'"),
+    (["sweep", "gauge_table", "dataset=agedb", "--dry-run"], "agedb.csv"),
+    (["train", "+sweep=gauge_table"], "dir-bench sweep gauge_table"),
+]
+
+
+def test_a_mistake_is_one_sentence(mistakes):
+    for (arguments, says), (code, said) in zip(MISTAKES, mistakes([given for given, _ in MISTAKES]), strict=True):
+        assert (code, says in said) == (2, True), (arguments, said)
+        assert "Traceback" not in said
 
 
 def test_help_shows_the_sweeps(command):
@@ -103,9 +101,9 @@ def test_a_launcher_runs_all_jobs_and_reports_the_failed_ones(command, work, lau
 
 @pytest.mark.slow
 def test_two_process_training_runs_inside_the_local_launcher(command, work):
-    ended = command(*OWN, "method=vanilla", "seed=0,1", "trainer.devices=2", "hydra/launcher=local")
+    ended = command(*OWN, "method=vanilla", "seed=0", "trainer.devices=2", "hydra/launcher=local")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert len(done(work)) == 2
+    assert len(done(work)) == 1
 
 
 @pytest.fixture
@@ -164,9 +162,9 @@ def test_workers_save_and_end_if_the_sweep_alone_is_killed(start, work):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("launcher", "times"), [("local", 2)])
+@pytest.mark.parametrize(("launcher", "times"), [("local", 1)])
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_table(command, start, work, launcher, times):
-    settings = ["method=vanilla,rrt,sqinv_lds_fds", "trainer.epochs=40", "trainer.checkpoint_minutes=0.001"]
+    settings = ["method=rrt,sqinv_lds_fds", "trainer.epochs=40", "seed=0", "trainer.checkpoint_minutes=0.001"]
     settings += [f"hydra/launcher={launcher}"]
     began = time.monotonic()
     assert command(*OWN, *settings, "paths.outputs=straight").returncode == 0
