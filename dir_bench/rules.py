@@ -1,5 +1,6 @@
 """The rules across a config's fields: what cannot go together, in sentences that say what to do."""
 
+import math
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -206,8 +207,13 @@ def _check_numbers(config: Config) -> None:
     _check_clip("semantics.inv_clip", config.semantics.inv_clip)
     _check_clip("semantics.fds_clip", config.semantics.fds_clip)
     lr = config.optimizer.get("lr")
-    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not lr > 0:
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
         raise UserError(f"optimizer.lr={lr} must be a number above 0")
+    loss = config.loss
+    if loss.name not in ("l1", "mse") and not 0 < loss.beta < math.inf:
+        raise UserError(f"loss.beta={loss.beta} must be a number above 0")
+    if loss.name.startswith("focal_") and not 0 <= loss.gamma < math.inf:
+        raise UserError(f"loss.gamma={loss.gamma} must be 0 or a number above it")
     if config.schedule.source and config.schedule.source.get("T_max", 1) is None:
         raise UserError(
             "schedule.source.T_max is null, because trainer.epochs is: set it to a number of epochs, or to "
@@ -219,12 +225,14 @@ def _check_numbers(config: Config) -> None:
             raise UserError(f"stages.{stage_key}={value} must be at least 1")
     for key in ("lds", "fds"):
         kernel = getattr(config, key)
-        if kernel.kernel_size < 1 or kernel.kernel_size % 2 == 0:
+        if kernel.kernel_size < 1:
+            raise UserError(f"{key}.kernel_size={kernel.kernel_size} must be an odd number of bins, such as 5")
+        if kernel.kernel_size % 2 == 0:
             raise UserError(
                 f"{key}.kernel_size={kernel.kernel_size} has no centre: take an odd number, "
-                f"such as {max(1, kernel.kernel_size - 1)} or {max(1, kernel.kernel_size + 1)}"
+                f"such as {kernel.kernel_size - 1} or {kernel.kernel_size + 1}"
             )
-        if not kernel.sigma > 0:
+        if not 0 < kernel.sigma < math.inf:
             raise UserError(f"{key}.sigma={kernel.sigma} must be above 0 (it is measured in bins)")
     if not 0 <= config.reweight.beta <= 1:
         raise UserError(f"reweight.beta={config.reweight.beta} must lie in [0, 1]")
