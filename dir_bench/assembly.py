@@ -19,7 +19,7 @@ from dir_bench import config as configs
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.resampled import resampled
 from dir_bench.datasets.subsets import curate
-from dir_bench.errors import UserError
+from dir_bench.errors import UserError, last_line
 from dir_bench.methods import losses
 from dir_bench.methods.fds import FDS
 from dir_bench.methods.heads import Classification, Head, Regression, class_values
@@ -223,6 +223,4 @@ def take_backbone(network: Network, run: Path) -> None:
     try:
         network.backbone.load_state_dict(backbone | own)
     except RuntimeError as error:
-        raise UserError(
-            f"the backbone of {run} does not fit this config: {str(error).splitlines()[-1].strip()}"
-        ) from error
+        raise UserError(f"the backbone of {run} does not fit this config: {last_line(error)}") from error

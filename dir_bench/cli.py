@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dir_bench.errors import UserError, nearest, of_disk
+from dir_bench.errors import UserError, last_line, nearest, of_disk
 from dir_bench.results import commands
 
 VERBS = """\
@@ -181,7 +181,7 @@ def _sweep(
     if planned or failed or task.launch_error:
         print(summary(made, failed), file=sys.stdout if planned else sys.stderr)
     if task.launch_error is not None:
-        print(f"the launcher ended early: {str(task.launch_error).strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"the launcher ended early: {last_line(task.launch_error)}", file=sys.stderr)
     if stopped is not None:
         return stopped
     return max((result.exit_code for _, result in failed), default=1 if task.launch_error else 0)

@@ -11,7 +11,7 @@ import json
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
@@ -64,6 +64,7 @@ def compose(overrides: Sequence[str], extra_dir: str | None = None) -> Config:
     from hydra import compose as hydra_compose
 
     with _hydra(extra_dir, overrides) as (_, search):
+        _check_choices(_parsed(overrides))
         composed = hydra_compose("train", [*search, *overrides])
     return typed(composed)
 
@@ -76,7 +77,6 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
     share one copy.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
     composed: dict[tuple[str, ...], DictConfig] = {}
     made: dict[tuple[str, ...], DictConfig] = {}
@@ -85,7 +85,8 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
         loader.repository = _read_once(loader.repository)
         _, repository = loader._parse_overrides_and_create_caching_repo("train", search)
         texts = list(dict.fromkeys(text for job in jobs for text in job))
-        parsed = dict(zip(texts, OverridesParser.create().parse_overrides(texts), strict=True))
+        parsed = dict(zip(texts, _parsed(texts), strict=True))
+        _check_choices(parsed.values())
         chooses = {
             text: override.package is not None or repository.group_exists(override.key_or_group)
             for text, override in parsed.items()
@@ -105,6 +106,22 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
             places.append((rest, int(str(seed)[5:]) if alone else None))
     checked = {rest: typed(config) for rest, config in made.items()}
     return [checked[rest] if seed is None else replace(checked[rest], seed=seed) for rest, seed in places]
+
+
+def _parsed(overrides: Sequence[str]) -> list[Any]:
+    """Return Hydra's objects of overrides; they raise its errors."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return list(OverridesParser.create().parse_overrides(list(overrides)))
+
+
+def _check_choices(parsed: Iterable[Any]) -> None:
+    """Refuse what is no name of a file where a group's choice is asked for: lds=null, fds=false, trainer=3."""
+    for override in parsed:
+        key, value = override.key_or_group, override.value()
+        if key in groups() and not override.is_delete() and not isinstance(value, str):
+            shown = override.input_line.partition("=")[2]
+            raise UserError(f"{key}={shown} is not a choice; {key} can be: {', '.join(options(key))}")
 
 
 def _compose_choices(loader: Any, overrides: Sequence[str]) -> DictConfig:
@@ -346,12 +363,11 @@ def _text(value: Any) -> str:
 
 
 def _product(overrides: Sequence[str]) -> Iterator[list[str]]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = _parsed(overrides)
     except HydraException as error:
         raise UserError(explain(error)) from error
     axes = []
@@ -377,11 +393,15 @@ def hydra_main(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> N
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(job)()
 
 
-def job_overrides() -> tuple[str, ...]:
-    """Return the overrides of the job that Hydra is running."""
+def job_command() -> tuple[str, ...]:
+    """Return the words behind `dir-bench train` that make the job that Hydra is running."""
     from hydra.core.hydra_config import HydraConfig
 
-    return tuple(HydraConfig.get().overrides.task)
+    hydra = HydraConfig.get()
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    here = Path.cwd()
+    shown = (folder.relative_to(here) if folder.is_relative_to(here) else folder for folder in folders)
+    return (*(f"--config-dir={folder}" for folder in shown), *hydra.overrides.task)
 
 
 def job_log() -> Path:

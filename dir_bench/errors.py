@@ -25,6 +25,12 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 
+def last_line(error: object) -> str:
+    """Return the last line of what an error says, which in torch is the telling one; its name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
 def of_disk(error: OSError) -> RunFailed:
     """Put what the system refused into a sentence: a full disk, a folder that is a file or cannot be written."""
     where = f": {error.filename}" if error.filename else ""

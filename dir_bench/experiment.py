@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +26,8 @@ from dir_bench.assembly import (
     resample,
     take_backbone,
 )
-from dir_bench.datasets.base import Dataset, file_hash
-from dir_bench.errors import RunFailed, UserError
+from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
+from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.interrupt import Interrupted
 from dir_bench.results.atomic import write_npz
 from dir_bench.results.naming import (
@@ -33,9 +36,20 @@ from dir_bench.results.naming import (
     method_name,
     method_slug,
     names,
+    without,
 )
 from dir_bench.results.store import RunFolder, run_environment
-from dir_bench.schema import NUMBERLESS, Config, FDSConfig, Kernel, Reweight, Stages, unset
+from dir_bench.schema import (
+    BY_CONTENT,
+    NUMBERLESS,
+    Config,
+    FDSConfig,
+    Kernel,
+    Reweight,
+    Stages,
+    look_up,
+    unset,
+)
 from dir_bench.schema import Head as HeadConfig
 from dir_bench.task import Task, label_record
 from dir_bench.training import checkpoint
@@ -74,17 +88,24 @@ def identities(config: Config, hashes: dict[str, str] | None = None) -> tuple[st
         hashes: Remembers what was hashed, for the many configs of a sweep; None: read the files.
     """
     known = {} if hashes is None else hashes
-    source = repr(config.dataset.source)
-    if source not in known:
-        dataset: Dataset = configs.build(config.dataset.source)
-        known[source] = dataset.fingerprint()
-    plain = configs.to_dict(config) | {"data": known[source]}
-    weights = config.backbone.get("weights")
-    if weights is not None:  # it is their content that counts, wherever they lie
-        path = Path(str(weights))
-        if str(path) not in known:
-            known[str(path)] = file_hash(path) if path.is_file() else str(path)
-        plain["backbone"] |= {"weights": known[str(path)]}
+
+    def once(key: str, find: Callable[[], str]) -> str:
+        if key not in known:
+            known[key] = find()
+        return known[key]
+
+    def content(path: Path) -> str:
+        return large_file_hash(path) if path.is_file() else str(path)
+
+    dataset: Dataset = configs.build(config.dataset.source)
+    plain = configs.to_dict(config) | {"data": once(repr(config.dataset.source), dataset.fingerprint)}
+    for key in BY_CONTENT:
+        if (named := look_up(plain, key)) is not None:
+            *parents, last = key.split(".")
+            look_up(plain, ".".join(parents))[last] = once(str(named), partial(content, Path(str(named))))
+    if config.stages.from_run is not None:
+        chosen = repr((config.stages.from_run, config.dataset.source, config.subset, config.backbone))
+        plain["stages"]["from_run"] = once(chosen, lambda: file_hash(_given_stage_one(config).best_checkpoint))
     ignored = (*NUMBERLESS, *unset(plain))
     return identity(plain, ignored), identity(plain, (*ignored, "seed"))
 
@@ -161,20 +182,44 @@ def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
     if config.stages.name == "none":
         return None
     if config.stages.from_run is not None:
-        folder = RunFolder(Path(config.stages.from_run))
-        if folder.state != "done":
-            raise UserError(
-                f"stages.from_run={folder.path} is {folder.state}, not a finished run: finish it or drop it"
-            )
-        return folder.path
+        return _given_stage_one(config).path
     first = stage_one_config(config)
     log.info("stage one of two: %s", method_name(toggles(first)))
-    return run(first, command, wait=True).folder  # jobs of a sweep share it
+    kept = [word for word in command if re.split(r"[.=]", word.lstrip("+~"))[0] not in STAGE_TWO]
+    off = [f"{group}=none" for group in STAGE_TWO]
+    return run(first, (*kept, *off) if command else (), wait=True).folder  # jobs of a sweep share it
+
+
+def _given_stage_one(config: Config) -> RunFolder:
+    """Return the run that `stages.from_run` names; UserError if it is none, or one of other data or network."""
+    folder = RunFolder(Path(str(config.stages.from_run)))
+    if folder.state != "done":
+        raise UserError(f"stages.from_run={folder.path} is {folder.state}, not a finished run: finish it or drop it")
+    ours, theirs = (
+        without(configs.to_dict(each), (*NUMBERLESS, *BY_CONTENT))
+        for each in (config, configs.load(folder.config_path))
+    )
+    for part in ("dataset.name", "dataset.source", "subset", "backbone"):
+        if look_up(ours, part) != look_up(theirs, part):
+            raise UserError(
+                f"stages.from_run={folder.path} differs in {part}: take a run of the same training data and backbone, "
+                "or drop it, and stage one is trained"
+            )
+    return folder
+
+
+STAGE_TWO = ("stages", "reweight", "lds")
+"""Groups that the first of two stages has nothing of."""
 
 
 def stage_one_config(config: Config) -> Config:
     """Return the config of the first of two stages: the same run without weights (FDS, which forms features, stays)."""
     return replace(config, stages=Stages(), reweight=Reweight(), lds=Kernel())
+
+
+def _limit_threads(config: Config) -> None:
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
 
 
 def _rank_outside() -> int:
@@ -195,7 +240,7 @@ def _launch(
         try:
             ended = fabric.launch(_run_spawned, config, folder, command, stage_one)
         except ProcessRaisedException as error:
-            raise RuntimeError(f"a training process broke down: {str(error).splitlines()[-1]}") from error
+            raise RuntimeError(f"a training process broke down: {last_line(error)}") from error
         if isinstance(ended, BaseException):
             raise ended
         metrics: dict[str, Any] = ended
@@ -225,8 +270,7 @@ def _run(
     fabric: Fabric, config: Config, folder: RunFolder, command: tuple[str, ...], stage_one: Path | None
 ) -> dict[str, Any]:
     """Build the parts, fit, evaluate on the test split at the selected checkpoint, record."""
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    _limit_threads(config)
     data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
@@ -302,6 +346,8 @@ def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None =
     if data_dir is not None and "data_dir" in config.dataset.source:
         config.dataset.source["data_dir"] = str(data_dir)
     config.backbone.pop("weights", None)  # where training began; the checkpoint has all
+    config.stages.from_run = None
+    _limit_threads(config)
     folder = RunFolder(path)
     fabric = build_fabric(config, "auto", 1)
     data = load_data(config)
@@ -311,7 +357,7 @@ def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None =
     try:
         trainer.module.load_state_dict(best["network"])
     except RuntimeError as error:
-        raise RunFailed(f"the checkpoint in {path} does not fit its config: {str(error).splitlines()[-1]}") from error
+        raise RunFailed(f"the checkpoint in {path} does not fit its config: {last_line(error)}") from error
     return describe(config, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
 
 
@@ -338,7 +384,6 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
         network.backbone.load_state_dict(backbone)
         network.regressor.load_state_dict(regressor)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {reason}") from error
+        raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {last_line(error)}") from error
     trainer = build_trainer(build_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
     return describe(config, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}

@@ -37,6 +37,9 @@ NUMBERLESS = (
 )
 """Keys that cannot change a run's numbers, left out of its identity."""
 
+BY_CONTENT = ("backbone.weights", "dataset.source.glove")
+"""Keys that name a file whose content counts in an identity, wherever it lies."""
+
 ADDED = ("head", "mixup", "subset", "resample", "reweight.beta")
 """Keys that came after the first runs: left out of an identity while they are as they are by default."""
 
@@ -281,6 +284,12 @@ def without_unused(config: Config) -> Config:
         config.lds = Kernel()
     if config.fds.name == "none":
         config.fds = FDSConfig()
+    for key in ("lds", "fds"):
+        kernel = getattr(config, key)
+        if kernel.name == "triang":  # it ends where the window does
+            setattr(config, key, replace(kernel, sigma=Kernel.sigma))
+    unread = _unread_semantics(config)
+    config.semantics = replace(config.semantics, **{key: getattr(config.dataset.published, key) for key in unread})
     if config.reweight.name != "class_balanced":
         config.reweight = Reweight(config.reweight.name)
     if config.head.name == "regression":
@@ -295,16 +304,33 @@ def without_unused(config: Config) -> Config:
         config.resample = replace(config.resample, perturbation=Resample.perturbation)
     if config.loss.name in ("l1", "mse"):  # they have no settings
         config.loss = Loss(config.loss.name)
+    elif config.loss.name == "huber":
+        config.loss = Loss("huber", config.loss.beta)
+    if not config.schedule.source:
+        config.schedule = Schedule()
     return config
+
+
+def _unread_semantics(config: Config) -> list[str]:
+    """Return those semantics that the chosen parts do not ask for."""
+    keys = [key for key in asdict(config.semantics) if key.startswith("fds_")] if config.fds.name == "none" else []
+    if config.lds.name == "none":
+        keys += ["lds_integers", "lds_boundary"]
+    if "gaussian" not in (config.lds.name, config.fds.name):
+        keys.append("kernel_tails")
+    if config.reweight.name != "inv":
+        keys.append("inv_clip")
+    return keys
 
 
 def unset(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return those of `ADDED` that a config, as nested plain values, lacks or has as they are by default."""
     defaults = asdict(Config())
-    return tuple(key for key in ADDED if _plain(config, key) in (None, _plain(defaults, key)))
+    return tuple(key for key in ADDED if look_up(config, key) in (None, look_up(defaults, key)))
 
 
-def _plain(node: Any, dotted: str) -> Any:
+def look_up(node: Any, dotted: str) -> Any:
+    """Return what nested plain values have under a dotted key; None if they lack it."""
     for part in dotted.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
     return node

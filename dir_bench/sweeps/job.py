@@ -46,7 +46,7 @@ class Task:
         return {**self.__dict__, "jobs": [], "results": [], "launch_error": None}
 
     def __call__(self, composed: Any) -> Result:
-        command = configs.job_overrides()
+        command = configs.job_command()
         with ExitStack() as stack:
             log = stack.enter_context(_into(configs.job_log())) if self.quiet else ""
             result = _attempt(composed, command, wait=self.sweep, log=log)
