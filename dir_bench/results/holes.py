@@ -13,7 +13,10 @@ MAIN = "paper"
 """The paper whose tables decide which rows there should be."""
 
 _METHOD = frozenset(
-    ("seed", "method", "reweight", "lds", "fds", "loss", "head", "stages", "resample", "mixup", "regularizer")
+    (
+        *("seed", "method", "reweight", "lds", "fds", "loss", "head", "stages", "resample", "mixup", "regularizer"),
+        "semantics",
+    )
 )
 """Groups that make a method: what else a command says is the protocol, which all rows share."""
 

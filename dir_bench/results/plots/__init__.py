@@ -126,4 +126,4 @@ def _one_group(path: Path) -> Group:
 
 
 def _shared_folder(groups: Sequence[Group]) -> Path:
-    return Path(os.path.commonpath([run.path for group in groups for run in group.runs]))
+    return Path(os.path.commonpath([run.path.resolve() for group in groups for run in group.runs]))
