@@ -26,10 +26,10 @@ from dir_bench.assembly import (
     resample,
     take_backbone,
 )
+from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
 from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.interrupt import Interrupted
-from dir_bench.results.atomic import write_npz
 from dir_bench.results.naming import (
     Toggles,
     identity,

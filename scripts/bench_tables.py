@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from dir_bench.atomic import json_text
 from dir_bench.config import compose, to_dict
-from dir_bench.results.atomic import json_text
 from dir_bench.results.naming import identity, slug
 from dir_bench.results.records import collect
 from dir_bench.results.render import FORMATS

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import write_npz
 
 SPLITS = ("train", "val", "test")
 

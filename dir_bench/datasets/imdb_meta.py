@@ -16,10 +16,10 @@ import pandas as pd
 from scipy.io import loadmat, savemat
 from scipy.io.matlab import MatReadError
 
+from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import write_bytes
 
 Database = Literal["imdb", "wiki"]
 READ = ("dob", "photo_taken", "full_path", "face_score", "second_face_score")

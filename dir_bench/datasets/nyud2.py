@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from dir_bench.atomic import write_npy, write_text
 from dir_bench.datasets import depth_sample
 from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
 from dir_bench.datasets.decoding import Decoder, depth_decoder, rgb_decoder, verify
@@ -24,7 +25,6 @@ from dir_bench.datasets.pixels import Store, open_store
 from dir_bench.datasets.splits import balanced_mask, draw_subset, hold_out_scenes, scene_of
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
-from dir_bench.results.atomic import write_npy, write_text
 
 LISTS = {"train": "nyu2_train.csv", "test": "nyu2_test.csv", "fds": "nyu2_train_FDS_subset.csv"}
 MASK = "test_balanced_mask.npy"

@@ -25,10 +25,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from filelock import FileLock, Timeout
 
+from dir_bench.atomic import write_json
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.decoding import Decoder, Pixels, decode_all, file_sizes
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import write_json
 
 log = logging.getLogger("dir_bench")
 

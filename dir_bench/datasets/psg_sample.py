@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.images import refuse_existing
 from dir_bench.datasets.psg_tables import Visit, recordings_folder
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import write_bytes
 
 FIRST_SUBJECT = 990_001
 """Stand-ins are numbered from here; NSRR's subjects are 200001 to about 206000."""

@@ -22,10 +22,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dir_bench.atomic import remove_leftovers, write_json, write_npy
 from dir_bench.datasets.base import file_hash
 from dir_bench.datasets.psg_signals import ExcludedRecording, FeatureSettings, extract, read_recording
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import remove_leftovers, write_json, write_npy
 
 VERSION = 1
 """Of the features: to be raised when the same recording and settings would give others."""

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dir_bench.atomic import write_text
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.datasets.fetch import AUTHORS, Remote
 from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
-from dir_bench.results.atomic import write_text
 
 log = logging.getLogger("dir_bench")
 

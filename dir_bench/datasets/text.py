@@ -19,8 +19,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dir_bench.atomic import replace_with
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import replace_with
 
 log = logging.getLogger("dir_bench")
 

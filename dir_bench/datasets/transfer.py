@@ -24,9 +24,9 @@ from urllib.request import Request, urlopen
 from rich.filesize import decimal
 
 from dir_bench import __version__
+from dir_bench.atomic import write_json
 from dir_bench.datasets.archives import Report
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import write_json
 
 log = logging.getLogger("dir_bench")
 

@@ -72,7 +72,7 @@ def table(arguments: list[str]) -> int:
     if asked.out is None:
         print(text, end="")
         return 0
-    from dir_bench.results.atomic import write_text
+    from dir_bench.atomic import write_text
 
     try:
         write_text(asked.out, text)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dir_bench.results.atomic import plain
+from dir_bench.atomic import plain
 from dir_bench.schema import Config, Subset
 
 _REWEIGHTS = {"inv": "INV", "sqrt_inv": "SQINV"}

@@ -24,8 +24,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from dir_bench import __version__
+from dir_bench.atomic import json_text, plain, remove_leftovers, write_json, write_npz, write_text
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import json_text, plain, remove_leftovers, write_json, write_npz, write_text
 
 State = Literal["new", "running", "failed", "interrupted", "done", "broken"]
 STATES: tuple[State, ...] = get_args(State)

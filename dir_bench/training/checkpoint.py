@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dir_bench.atomic import replace_with
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import replace_with
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dir_bench.results.atomic import write_text
+from dir_bench.atomic import write_text
 from dir_bench.results.store import RunFolder
 from dir_bench.results.tables import REGIONS
 from dir_bench.schema import Config

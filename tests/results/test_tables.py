@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from dir_bench import atomic
 from dir_bench.errors import UserError
-from dir_bench.results import atomic
 from dir_bench.results.records import collect
 from dir_bench.results.render import as_text, region_table
 from dir_bench.results.store import RunFolder

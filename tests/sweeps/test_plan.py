@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from dir_bench import config
+from dir_bench.atomic import write_json
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import write_json
 from dir_bench.sweeps import plan
 
 SMALL = ["dataset.source.n_train=50", "dataset.source.n_val_per_bin=1", "dataset.source.n_test_per_bin=1"]

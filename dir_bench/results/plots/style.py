@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dir_bench.atomic import replace_with
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import replace_with
 from dir_bench.results.plots.runs import Floats, Group, Labels
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from dir_bench.atomic import write_text
 from dir_bench.errors import UserError
-from dir_bench.results.atomic import write_text
 from dir_bench.results.export import html_head, html_notes, html_table
 from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.report.entries import Entry, finished, left_out

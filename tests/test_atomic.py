@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dir_bench import atomic
 from dir_bench.errors import UserError
-from dir_bench.results import atomic
 
 
 def files(folder: Path) -> list[str]:
