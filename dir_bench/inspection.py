@@ -11,8 +11,8 @@ from rich.table import Table
 
 from dir_bench import config as configs
 from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Splittable
-from dir_bench.datasets.fetch import WEIGHTS
-from dir_bench.datasets.fetch import fetch as download
+from dir_bench.datasets.download.fetch import WEIGHTS
+from dir_bench.datasets.download.fetch import fetch as download
 from dir_bench.datasets.subsets import runs_of, train_counts
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins

@@ -14,7 +14,7 @@ from dir_bench.labels import TargetBins
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dir_bench.datasets.fetch import Remote
+    from dir_bench.datasets.download.fetch import Remote
 
 IntArray = npt.NDArray[np.int64]
 

@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from dir_bench.atomic import write_bytes
-from dir_bench.datasets.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
-from dir_bench.datasets.decoding import face_decoder, verify
 from dir_bench.datasets.gauge import draw
-from dir_bench.datasets.pixels import Store, open_store
+from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
+from dir_bench.datasets.pictures.decoding import face_decoder, verify
+from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins

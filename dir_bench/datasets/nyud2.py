@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_npy, write_text
-from dir_bench.datasets import depth_sample
 from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
-from dir_bench.datasets.decoding import Decoder, depth_decoder, rgb_decoder, verify
-from dir_bench.datasets.depth_split import Codes, DepthSplit, centre, chunks, metres
-from dir_bench.datasets.depth_transform import CROP, Augmentation
-from dir_bench.datasets.fetch import AUTHORS, Remote
+from dir_bench.datasets.depth import sample as rooms
+from dir_bench.datasets.depth.split import Codes, DepthSplit, centre, chunks, metres
+from dir_bench.datasets.depth.transform import CROP, Augmentation
+from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.images import refuse_existing
-from dir_bench.datasets.pixels import Store, open_store
+from dir_bench.datasets.pictures.decoding import Decoder, depth_decoder, rgb_decoder, verify
+from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.splits import balanced_mask, draw_subset, hold_out_scenes, scene_of
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
@@ -84,7 +84,7 @@ class NYUD2:
         pixel_counts: Training pixels per bin for weights: "published", the constant of the published code, which is of
             the whole training list; "counted"; or "auto": published if the list is as long as the published one.
         rotation_order: Of the spline that pictures are rotated with: 2 as published, 1 (bilinear) for less work.
-        augmentation: Strengths by name, see `depth_transform.Augmentation`; what is not named is as published.
+        augmentation: Strengths by name, see `depth.transform.Augmentation`; what is not named is as published.
         cache: Where decoded pixels are kept: "disk", "ram" or "none".
         cache_dir: Folder of the disk cache, which datasets may share; None: .cache beside `data_dir`.
         cache_limit_gb: What all caches in that folder may take; the longest unused go first. None: no limit.
@@ -281,7 +281,7 @@ class NYUD2:
                 files = [self.data_dir / pair[which] for pair in pairs[name]]
                 kind = ("pictures", "depth")[which]
                 problems += verify(files, decoder.decode, workers=self.threads, title=f"checking {name} {kind}")
-        made_up = any(depth_sample.MADE_UP in image for image, _ in pairs["train"])
+        made_up = any(rooms.MADE_UP in image for image, _ in pairs["train"])
         facts["list"] = "a made-up stand-in: good for a trial, not for results" if made_up else "your own"
         expected = {"train": TRAIN_IMAGES, "test": TEST_IMAGES, "fds": FDS_IMAGES}
         for name, rows in pairs.items():
@@ -352,6 +352,6 @@ class NYUD2:
             UserError: If a list or a folder of images exists: nothing is overwritten, nor mixed with what is there.
         """
         refuse_existing(*(folder / name for name in (*LISTS.values(), MASK, "nyu2_train", "nyu2_test")))
-        depth_sample.write_rooms(folder, n, max(n // 3, 2), seed)
+        rooms.write_rooms(folder, n, max(n // 3, 2), seed)
         NYUD2(str(folder), cache="none").write_split(seed)
         return folder

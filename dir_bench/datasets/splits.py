@@ -45,7 +45,7 @@ def split_by_label(labels: npt.ArrayLike, *, cap: int, highest: int = 120, seed:
 
     Source:
         `agedb-dir/data/preprocess_agedb.py` and `imdb-wiki-dir/data/preprocess_imdb_wiki.py`. They note the split by
-        path and not by row: a path listed twice is the caller's to settle (`imdb_meta.imdb_wiki_list` does).
+        path and not by row: a path listed twice is the caller's to settle (`faces.imdb_meta.imdb_wiki_list` does).
     """
     ages = np.asarray(labels)
     splits = np.full(len(ages), "train")

@@ -18,7 +18,7 @@ import torch
 
 from dir_bench.atomic import write_text
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
-from dir_bench.datasets.fetch import AUTHORS, Remote
+from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
 from dir_bench.errors import UserError

@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from dir_bench.datasets.archives import Report, Unusable, unpack
-from dir_bench.datasets.transfer import discard, download, require_space, write_failure
+from dir_bench.datasets.download.archives import Report, Unusable, unpack
+from dir_bench.datasets.download.transfer import discard, download, require_space, write_failure
 from dir_bench.errors import UserError
 
 

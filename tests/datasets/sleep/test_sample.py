@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy.signal import find_peaks, welch
 
-from dir_bench.datasets.psg_sample import is_made_up, write_sample
-from dir_bench.datasets.psg_tables import read_scores, split_scores
+from dir_bench.datasets.sleep.sample import is_made_up, write_sample
+from dir_bench.datasets.sleep.tables import read_scores, split_scores
 from dir_bench.errors import UserError
 
 N = 16

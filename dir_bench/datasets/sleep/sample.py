@@ -23,7 +23,7 @@ import pandas as pd
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.images import refuse_existing
-from dir_bench.datasets.psg_tables import Visit, recordings_folder
+from dir_bench.datasets.sleep.tables import Visit, recordings_folder
 from dir_bench.errors import UserError
 
 FIRST_SUBJECT = 990_001
@@ -106,7 +106,7 @@ def write_sample(
     more has no recording.
 
     Args:
-        folder: The dataset's folder, with the layout that `psg_tables` describes.
+        folder: The dataset's folder, with the layout that `sleep.tables` describes.
         n: Subjects in each visit, 16 or more.
         seed: Of all that is random.
         minutes: Shortest and longest length of a recording; a minute is about 80 kB.

@@ -25,7 +25,7 @@ from rich.filesize import decimal
 
 from dir_bench import __version__
 from dir_bench.atomic import write_json
-from dir_bench.datasets.archives import Report
+from dir_bench.datasets.download.archives import Report
 from dir_bench.errors import UserError
 
 log = logging.getLogger("dir_bench")

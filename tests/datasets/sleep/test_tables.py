@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dir_bench.datasets.psg_tables import latest_table, read_scores, split_scores
+from dir_bench.datasets.sleep.tables import latest_table, read_scores, split_scores
 from dir_bench.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""Text in, numbers out: tokens, a vocabulary as published, and word vectors from a local GloVe file."""
+"""Word vectors from a local GloVe file."""
 
 import hashlib
 import io
@@ -6,11 +6,8 @@ import logging
 import sys
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,76 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dir_bench.atomic import replace_with
+from dir_bench.datasets.text.vocabulary import PADDING, UNKNOWN
 from dir_bench.errors import UserError
 
 log = logging.getLogger("dir_bench")
 
-PADDING, UNKNOWN = "@@PADDING@@", "@@UNKNOWN@@"
 FloatMatrix = npt.NDArray[np.float32]
-
-
-def tokenize(sentences: Iterable[str], max_tokens: int) -> list[list[str]]:
-    """Split sentences into words as NLTK's Treebank tokeniser does, case kept, at most `max_tokens` each.
-
-    The published code calls nltk's `word_tokenize`, which first cuts a text into sentences with a model that has to be
-    downloaded (Punkt). Here each line is one sentence. The words can differ only at a full stop within a line: at the
-    end of an inner sentence it is cut off the word, elsewhere it stays. Punkt with no list of abbreviations cuts 448
-    of the 14,498 lines of STS-B-DIR; nearly all these stops belong to abbreviations (U.S., Mr., Inc.), and no more than
-    about ten lines hold a real end of that kind ("batters north. Europe").
-    """
-    from nltk.tokenize import NLTKWordTokenizer
-
-    split = NLTKWordTokenizer().tokenize
-    return [split(sentence)[:max_tokens] for sentence in sentences]
-
-
-def build_vocabulary(corpus: Iterable[Sequence[str]], max_words: int) -> dict[str, int]:
-    """Number words by decreasing frequency, ties by first appearance; 0 is padding, 1 an unknown word.
-
-    Args:
-        corpus: Tokenised sentences in the order that decides ties.
-        max_words: Words kept, the two special ones not counted.
-
-    Source: YyzHarry/imbalanced-regression, sts-b-dir/preprocess.py, `get_words` and `get_vocab` (behaviour).
-    """
-    counts = Counter(word for sentence in corpus for word in sentence)
-    for special in (PADDING, UNKNOWN):
-        del counts[special]
-    words = [PADDING, UNKNOWN, *(word for word, _ in counts.most_common(max_words))]
-    return {word: number for number, word in enumerate(words)}
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """Tokenised sentences as one flat array, so that a padded batch is made without a loop.
-
-    Attributes:
-        flat: Word numbers of all sentences, one after the other, int32.
-        starts: Where each sentence begins in `flat`, shape ``(n + 1,)``.
-    """
-
-    flat: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, sentences: Sequence[Sequence[str]], vocabulary: Mapping[str, int]) -> "Sentences":
-        """Number the words of tokenised sentences; a word outside the vocabulary becomes the unknown one."""
-        unknown = vocabulary[UNKNOWN]
-        flat = np.array([vocabulary.get(word, unknown) for sentence in sentences for word in sentence], np.int32)
-        return cls(flat, np.cumsum([0, *map(len, sentences)], dtype=np.int64))
-
-    @cached_property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Words per sentence, shape ``(n,)``."""
-        return np.diff(self.starts)
-
-    def batch(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return word numbers padded with 0 to the longest of the batch, shape ``(b, t)``, and lengths ``(b,)``."""
-        lengths = self.lengths[indices]
-        position = np.arange(lengths.max(initial=1))
-        inside = position < lengths[:, None]
-        place = np.where(inside, self.starts[indices][:, None] + position, 0)
-        return np.where(inside, self.flat[place], 0).astype(np.int64), lengths
 
 
 def read_glove(path: Path, vocabulary: Mapping[str, int], dim: int, cache_dir: Path, seed: int = 0) -> FloatMatrix:

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import spectrogram
 
-from dir_bench.datasets import psg_signals
-from dir_bench.datasets.psg_signals import (
+from dir_bench.datasets.sleep import signals as module
+from dir_bench.datasets.sleep.signals import (
     CHANNELS,
     ExcludedRecording,
     FeatureSettings,
@@ -145,7 +145,7 @@ def test_shape_of_the_spectrum_is_kept_unless_bins_are_normalised_alone() -> Non
 def test_blocks_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=128 * SECONDS).astype(np.float32)
     whole = log_power(values, 128, bins=64, top=32, window=2)
-    monkeypatch.setattr(psg_signals, "BLOCK", 7)
+    monkeypatch.setattr(module, "BLOCK", 7)
     np.testing.assert_array_equal(log_power(values, 128, bins=64, top=32, window=2), whole)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dir_bench.datasets import decoding
-from dir_bench.datasets.decoding import decode_all, depth_decoder, face_decoder, rgb_decoder, verify
+from dir_bench.datasets.pictures import decoding
+from dir_bench.datasets.pictures.decoding import decode_all, depth_decoder, face_decoder, rgb_decoder, verify
 from dir_bench.errors import UserError
 
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dir_bench.atomic import remove_leftovers, write_json, write_npy
 from dir_bench.datasets.base import file_hash
-from dir_bench.datasets.psg_signals import ExcludedRecording, FeatureSettings, extract, read_recording
+from dir_bench.datasets.sleep.signals import ExcludedRecording, FeatureSettings, extract, read_recording
 from dir_bench.errors import UserError
 
 VERSION = 1

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat, savemat
 
-from dir_bench.datasets.imdb_meta import CAP, WRITTEN, Database, ages_at, imdb_wiki_list, read_faces, write_mat
+from dir_bench.datasets.faces.imdb_meta import CAP, WRITTEN, Database, ages_at, imdb_wiki_list, read_faces, write_mat
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
 

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from dir_bench.datasets.depth_transform import (
+from dir_bench.datasets.depth.transform import (
     GREY,
     MEAN,
     PCA_VALUES,

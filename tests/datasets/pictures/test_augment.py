@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.transforms import functional as reference
 
-from dir_bench.datasets import augment
-from dir_bench.datasets.augment import crop_and_flip, draw_crop_and_flip, to_float
+from dir_bench.datasets.pictures import augment
+from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
 
 
 def pictures(b: int, height: int, width: int, channels: int = 3) -> torch.Tensor:

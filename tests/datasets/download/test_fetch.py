@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from dir_bench.datasets import transfer
-from dir_bench.datasets.faces import AGEDB, IMDB_WIKI
-from dir_bench.datasets.fetch import WEIGHTS, Remote, fetch
+from dir_bench.datasets.download import transfer
+from dir_bench.datasets.download.fetch import WEIGHTS, Remote, fetch
+from dir_bench.datasets.faces.agedb import REMOTES as AGEDB
+from dir_bench.datasets.faces.imdb_wiki import REMOTES as IMDB_WIKI
 from dir_bench.datasets.nyud2 import REMOTES as NYUD2
 from dir_bench.datasets.sts_b import REMOTES as STS_B
 from dir_bench.errors import UserError

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from dir_bench.atomic import write_json
 from dir_bench.datasets.base import IntArray
-from dir_bench.datasets.decoding import Decoder, Pixels, decode_all, file_sizes
+from dir_bench.datasets.pictures.decoding import Decoder, Pixels, decode_all, file_sizes
 from dir_bench.errors import UserError
 
 log = logging.getLogger("dir_bench")

@@ -18,9 +18,9 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from dir_bench.datasets import pixels as module
-from dir_bench.datasets.decoding import Decoder, face_decoder
-from dir_bench.datasets.pixels import ArrayStore, FileStore, MemmapStore, Store, open_store, reserve
+from dir_bench.datasets.pictures import pixels as module
+from dir_bench.datasets.pictures.decoding import Decoder, face_decoder
+from dir_bench.datasets.pictures.pixels import ArrayStore, FileStore, MemmapStore, Store, open_store, reserve
 from dir_bench.errors import UserError
 
 SIZE = 16
@@ -159,8 +159,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from dir_bench.datasets.decoding import Decoder
-from dir_bench.datasets.pixels import open_store
+from dir_bench.datasets.pictures.decoding import Decoder
+from dir_bench.datasets.pictures.pixels import open_store
 
 def decode(path):
     if path.name == "40.png":

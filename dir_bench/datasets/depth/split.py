@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dir_bench.datasets.base import IntArray
-from dir_bench.datasets.depth_transform import CROP, Augmentation, augment, draw, prepare, upsample
-from dir_bench.datasets.pixels import Store
+from dir_bench.datasets.depth.transform import CROP, Augmentation, augment, draw, prepare, upsample
+from dir_bench.datasets.pictures.pixels import Store
 from dir_bench.labels import TargetBins
 
 CHUNK = 256
@@ -42,7 +42,7 @@ class DepthSplit:
         targets: Depth codes of the same rows.
         rows: Which rows of the store are in this split.
         augmentation: What training varies.
-        rotation_order: See `depth_transform.augment`.
+        rotation_order: See `depth.transform.augment`.
         pixels: The pixels that are judged, increasing: image · 228 · 304 + pixel of the crop. None in training.
         counts: Training pixels per bin, if they are known without counting.
     """
