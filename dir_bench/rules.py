@@ -5,13 +5,13 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from dir_bench.errors import UserError, nearest
+from dir_bench.evaluation.extra import check_name
 from dir_bench.schema import Config, Subset
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.bins.rule": ("edges", "truncate"),
     "dataset.bins.precision": ("float32", "float64"),
     "dataset.monitor": ("mae", "mse", "rmse", "gm"),
-    "dataset.extra_errors": ("none", "depth"),
     "reweight.name": ("none", "inv", "sqrt_inv", "class_balanced"),
     "lds.name": ("none", "gaussian", "triang", "laplace"),
     "fds.name": ("none", "gaussian", "triang", "laplace"),
@@ -47,6 +47,7 @@ def check(config: Config) -> None:
         value = _get(config, key)
         if value not in choices:
             raise UserError(f"{key}={value} is not a choice{nearest(str(value), choices)}: {', '.join(choices)}")
+    check_name(config.dataset.extra_errors)
     _check_numbers(config)
     reweight, lds, fds = config.reweight.name, config.lds.name, config.fds.name
     _check_resample(config)

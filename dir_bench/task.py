@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.evaluation.metrics import EXTRA_TERMS, region_metrics
+from dir_bench.evaluation.extra import extra_terms
+from dir_bench.evaluation.metrics import region_metrics
 from dir_bench.labels import Regions, TargetBins, bin_weights, lds_density, relevance
 from dir_bench.schema import Config, DatasetConfig, Kernel
 
@@ -44,7 +45,7 @@ class Task:
         )
         weights = _weights(config, bins, counts)
         return cls(
-            bins, counts, regions, weights, config.semantics.zero_error, EXTRA_TERMS[config.dataset.extra_errors]
+            bins, counts, regions, weights, config.semantics.zero_error, extra_terms(config.dataset.extra_errors)
         )
 
     def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
