@@ -24,6 +24,7 @@ from dir_bench.datasets.pictures.decoding import Decoder, depth_decoder, rgb_dec
 from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.splits import balanced_mask, draw_subset, hold_out_scenes, scene_of
 from dir_bench.errors import UserError, nearest
+from dir_bench.files.arrays import Expect, read_npy
 from dir_bench.labels import TargetBins
 
 LISTS = {"train": "nyu2_train.csv", "test": "nyu2_test.csv", "fds": "nyu2_train_FDS_subset.csv"}
@@ -241,10 +242,7 @@ class NYUD2:
 
     def _read_mask(self, images: int) -> npt.NDArray[np.bool_]:
         path = self.data_dir / MASK
-        try:
-            mask = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is not a readable .npy of plain numbers ({error}): fetch it again") from error
+        mask = read_npy(path, Expect("truth values"))
         if mask.shape != (images, *CROP):
             raise UserError(
                 f"{path} has shape {mask.shape}, and {images} test images of {CROP[0]} × {CROP[1]} need "

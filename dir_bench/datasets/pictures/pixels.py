@@ -29,6 +29,8 @@ from dir_bench.atomic import write_json
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.pictures.decoding import Decoder, Pixels, decode_all, file_sizes
 from dir_bench.errors import UserError
+from dir_bench.files.arrays import map_npy
+from dir_bench.files.plain import available_memory
 
 log = logging.getLogger("dir_bench")
 
@@ -75,7 +77,7 @@ class MemmapStore(ArrayStore):
     """Pictures in a .npy file that is mapped, not read; in another process (pickled) it is mapped again."""
 
     def __init__(self, path: Path) -> None:
-        mapped = np.load(path, mmap_mode="r")
+        mapped = map_npy(path)
         super().__init__(mapped.view(np.ndarray))
         self._path, self._map, self._offset = path, mapped.base, mapped.offset
 
@@ -179,7 +181,7 @@ def reserve(files: Sequence[Path], decoder: Decoder, folder: Path) -> Path:
 
 
 def _in_memory(files: Sequence[Path], decoder: Decoder, workers: int, title: str) -> ArrayStore:
-    needed, available = _pixel_bytes(len(files), decoder), _available_memory()
+    needed, available = _pixel_bytes(len(files), decoder), available_memory()
     if needed > available:
         raise UserError(
             f"the decoded pictures of {title} take {needed / GB:.1f} GB of memory, where {available / GB:.1f} GB can "
@@ -190,17 +192,6 @@ def _in_memory(files: Sequence[Path], decoder: Decoder, workers: int, title: str
         pixels[done : done + len(part)] = part
         done += len(part)
     return ArrayStore(pixels)
-
-
-def _available_memory() -> float:
-    """Return the bytes of memory that can be had; infinity where the system does not say."""
-    found = [math.inf]
-    if (memory := Path("/proc/meminfo")).exists():
-        fields = (line.split() for line in memory.read_text().splitlines())
-        found += [int(field[1]) * 1024 for field in fields if field[0] == "MemAvailable:"]
-    if (container := Path("/sys/fs/cgroup/memory.max")).exists() and (limit := container.read_text().strip()) != "max":
-        found.append(int(limit))
-    return min(found)
 
 
 def _key(files: Sequence[Path], sizes: Sequence[int], decoder: Decoder) -> str:

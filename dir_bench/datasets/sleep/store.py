@@ -26,6 +26,7 @@ from dir_bench.atomic import remove_leftovers, write_json, write_npy
 from dir_bench.datasets.base import file_hash
 from dir_bench.datasets.sleep.signals import ExcludedRecording, FeatureSettings, extract, read_recording
 from dir_bench.errors import UserError
+from dir_bench.files.arrays import map_npy
 
 VERSION = 1
 """Of the features: to be raised when the same recording and settings would give others."""
@@ -173,5 +174,5 @@ def _make(recording: Path, folder: Path, settings: Settings) -> None:
 
 def night(path: Path) -> npt.NDArray[np.float16]:
     """Return the features of a recording, mapped, shape ``(seconds, columns)``."""
-    features: npt.NDArray[np.float16] = np.load(path, mmap_mode="r")
+    features: npt.NDArray[np.float16] = map_npy(path)
     return features

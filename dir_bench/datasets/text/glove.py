@@ -19,6 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from dir_bench.atomic import replace_with
 from dir_bench.datasets.text.vocabulary import PADDING, UNKNOWN
 from dir_bench.errors import UserError
+from dir_bench.files.arrays import Expect, read_npy
 
 log = logging.getLogger("dir_bench")
 
@@ -76,11 +77,11 @@ def _load_cached(path: Path, shape: tuple[int, int]) -> FloatMatrix | None:
     if not path.is_file():
         return None
     try:
-        matrix: FloatMatrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        log.warning("the word vectors in %s cannot be read (%s) and are made again", path, error)
+        matrix: FloatMatrix = read_npy(path, Expect(shape=shape, finite=True))
+    except UserError as error:
+        log.warning("kept word vectors cannot be used and are made again: %s", error)
         return None
-    return matrix if matrix.shape == shape else None
+    return matrix
 
 
 def _fill(matrix: FloatMatrix, path: Path, vocabulary: Mapping[str, int]) -> int:

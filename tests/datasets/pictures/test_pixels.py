@@ -277,8 +277,8 @@ def test_what_is_not_of_the_cache_is_not_removed(tmp_path: Path, files: list[Pat
 
 
 def test_memory_is_checked_before_it_is_filled(files: list[Path], tmp_path: Path, monkeypatch) -> None:
-    assert module._available_memory() > 2**20
-    monkeypatch.setattr(module, "_available_memory", lambda: 1000.0)
+    assert module.available_memory() > 2**20
+    monkeypatch.setattr(module, "available_memory", lambda: 1000.0)
     with pytest.raises(UserError, match=r"GB of memory, where 0\.0 GB can be had: .*cache=disk"):
         open_(files, tmp_path / "cache", "ram")
 
