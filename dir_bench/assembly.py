@@ -17,6 +17,7 @@ from torch import nn
 
 from dir_bench import config as configs
 from dir_bench.datasets.base import Data
+from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.resampled import resampled
 from dir_bench.datasets.subsets import curate
 from dir_bench.errors import UserError, last_line
@@ -42,7 +43,11 @@ log = logging.getLogger("dir_bench")
 def load_data(config: Config) -> Data:
     """Return the splits, curated if a subset is chosen."""
     data: Data = configs.build(config.dataset.source).load()
-    return curate(data, target_bins(config.dataset), config.subset)
+    bins = target_bins(config.dataset)
+    if not config.dataset.dense:
+        for fault in faults(bins, {"train": data.train.targets, "val": data.val.targets, "test": data.test.targets}):
+            log.warning("%s", fault)
+    return curate(data, bins, config.subset)
 
 
 def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:

@@ -74,7 +74,7 @@ class Arrays:
             return CheckReport({}, (str(error),))
         parts = {"train": data.train, "val": data.val, "test": data.test}
         facts = {name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()}
-        return CheckReport(facts, (), data.train.label_counts)
+        return CheckReport(facts, (), data.train.label_counts, {name: s.targets for name, s in parts.items()})
 
     def sample(self, folder: Path, n: int = 2000, seed: int = 0) -> Path:
         """Write an example: 8 numbers per sample, a target in [-2, 16] that they determine but for some noise."""

@@ -140,6 +140,8 @@ class CheckReport:
     problems: tuple[str, ...] = ()
     label_counts: Callable[[TargetBins], IntArray] | None = None
     """Training targets per bin, for the histogram by region; None where they could not be read."""
+    targets: Mapping[str, npt.NDArray[np.floating[Any]]] = field(default_factory=dict)
+    """Targets of each split, label units, to be held against the bins; none where every pixel has one."""
 
 
 def file_hash(*paths: Path) -> str:

@@ -255,10 +255,10 @@ class Images:
         problems = list(
             verify(files, face_decoder(self.size).decode, workers=self.threads, title=f"checking {self.data_dir.name}")
         )
-        train = rows.loc[rows["split"] == "train", "target"].to_numpy()
+        targets = {name: rows.loc[rows["split"] == name, "target"].to_numpy() for name in SPLITS}
         facts["list"], differs = self._compare_with_published(rows)
         problems += [differs] if differs else []
-        return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=train))
+        return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=targets["train"]), targets)
 
     def _compare_with_published(self, rows: pd.DataFrame) -> tuple[str, str]:
         """Return what to say of the list, and how it differs from the published one ("" if there is none)."""

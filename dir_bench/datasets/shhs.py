@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from dir_bench.datasets.sleep import store
 from dir_bench.datasets.sleep.signals import BREATHING, CHANNELS, MIN_SECONDS, REQUIRED, ROLES, FeatureSettings
 from dir_bench.datasets.sleep.tables import Scores, read_scores, split_scores
 from dir_bench.errors import UserError, nearest
-from dir_bench.labels import TargetBins
 from dir_bench.parallel import ahead
 
 VISITS = ("shhs1", "shhs2")
@@ -244,7 +243,10 @@ class SHHS:
         except UserError as error:
             return CheckReport(facts, (*problems, str(error)))
         facts["split"] = f"{len(data.train)} / {len(data.val)} / {len(data.test)} subjects (paper: 1892 / 369 / 369)"
-        return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=data.train.targets))
+        targets = {
+            name: split.targets for name, split in (("train", data.train), ("val", data.val), ("test", data.test))
+        }
+        return CheckReport(facts, tuple(problems), data.train.label_counts, targets)
 
     def sample(self, folder: Path, n: int = 36, seed: int = 0) -> Path:
         """Write a stand-in: real EDF files of both visits, whose signals go by a hidden score, and their tables."""

@@ -241,7 +241,7 @@ class STSB:
         """Compare counts, ranges and SHA-256 with the published files."""
         facts: dict[str, Any] = {}
         problems: list[str] = []
-        train: npt.NDArray[np.float32] | None = None
+        targets: dict[str, npt.NDArray[np.float32]] = {}
         for split, name in FILES.items():
             path = self.data_dir / name
             if not path.is_file():
@@ -252,7 +252,7 @@ class STSB:
             except UserError as error:
                 problems.append(str(error))
                 continue
-            train = scores if split == "train" else train
+            targets[split] = scores
             verdict = _compare(path, len(scores), *PUBLISHED[split])
             facts[name] = (
                 f"{len(scores)} pairs, scores {scores.min():g} to {scores.max():g}, "
@@ -260,8 +260,8 @@ class STSB:
             )
             if verdict:
                 problems.append(f"{path} {verdict}")
-        counted = None if train is None else partial(TargetBins.counts, targets=train)
-        return CheckReport(facts, tuple(problems), counted)
+        counted = partial(TargetBins.counts, targets=targets["train"]) if "train" in targets else None
+        return CheckReport(facts, tuple(problems), counted, targets)
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
         """Write a stand-in in the published format: made-up sentences whose score grows with the words in common.
