@@ -20,7 +20,9 @@ from dir_bench.errors import UserError
         ('He said "no", twice.', ["He", "said", "``", "no", "''", ",", "twice", "."]),
         ("3.5% of the U.S. vote", ["3.5", "%", "of", "the", "U.S.", "vote"]),
         ("Where? There!", ["Where", "?", "There", "!"]),
-        ("Mr. Smith left. He ran.", ["Mr.", "Smith", "left.", "He", "ran", "."]),  # the inner stop stays on its word
+        ("Mr. Smith left. He ran.", ["Mr.", "Smith", "left", ".", "He", "ran", "."]),
+        ("In the U.S. Circuit judges", ["In", "the", "U.S", ".", "Circuit", "judges"]),  # a word not capitalised within
+        ("In the U.S. Senate", ["In", "the", "U.S.", "Senate"]),
         ("", []),
         (" \u00a0 ", []),
     ],
