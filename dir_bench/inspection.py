@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Splittable
+from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
 from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.download.fetch import WEIGHTS
 from dir_bench.datasets.download.fetch import fetch as download
@@ -50,7 +50,7 @@ def _state(config: Config, dataset: Dataset) -> str:
     if not Path(str(where)).is_dir():
         return "missing"
     try:
-        dataset.fingerprint()
+        (dataset.require if isinstance(dataset, Requiring) else dataset.fingerprint)()
     except UserError:
         return "incomplete"
     return "there"

@@ -40,7 +40,7 @@ NUMBERLESS = (
 BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 """Keys that name a file whose content counts in an identity, wherever it lies."""
 
-ADDED = ("head", "mixup", "subset", "resample", "reweight.beta")
+ADDED = ("head", "mixup", "subset", "resample", "reweight.beta", "dataset.source.exif_orientation")
 """Keys that came after the first runs: left out of an identity while they are as they are by default."""
 
 

@@ -12,7 +12,7 @@ from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, read_npz
-from dir_bench.files.plain import NotThere, open_plain
+from dir_bench.files.plain import NotThere, status
 
 SPLITS = ("train", "val", "test")
 
@@ -97,7 +97,7 @@ class Arrays:
 
     def _require_file(self) -> None:
         try:
-            open_plain(self.file).close()
+            status(self.file)
         except NotThere:
             raise UserError(f"missing {self.requirements}; `dir-bench data sample arrays` writes an example") from None
 

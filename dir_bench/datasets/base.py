@@ -177,8 +177,9 @@ class Dataset(Protocol):
     def fingerprint(self) -> str:
         """Return a hash of the files that decide labels, splits and order ("" if settings alone do).
 
-        It is part of a run's identity, so that a stand-in's numbers are never taken for the real data's. Cheap: of
-        large sets, hash the lists and not the pictures. UserError if the files are missing.
+        It is part of a run's identity, so that a stand-in's numbers are never taken for the real data's. It goes by
+        contents, not by where files lie; what was read once is remembered (`pictures.contents`). UserError if the
+        files are missing.
         """
         ...
 
@@ -197,6 +198,15 @@ class Dataset(Protocol):
     @property
     def requirements(self) -> str:
         """What has to be on disk, where it comes from and where to put it, for `data list` and error messages."""
+        ...
+
+
+@runtime_checkable
+class Requiring(Protocol):
+    """A dataset that can tell whether its files are there sooner than it can read them."""
+
+    def require(self) -> None:
+        """UserError if files are missing, with what to get; looks at a few of many."""
         ...
 
 

@@ -22,6 +22,8 @@ from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, build_vocabulary, holds_several, read_glove, tokenize
 from dir_bench.errors import UserError
+from dir_bench.files.plain import is_plain
+from dir_bench.files.text import read_text
 from dir_bench.labels import TargetBins
 
 log = logging.getLogger("dir_bench")
@@ -180,10 +182,10 @@ class STSB:
         scores = []
         for name in RAW:
             path = self.data_dir / name
-            if not path.is_file():
+            if not is_plain(path):
                 raise UserError(f"{path} is missing: `dir-bench data fetch sts_b` takes GLUE's STS-B into raw/")
             scores.append(read_pairs(path).scores)
-            header, *lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+            header, *lines = _lines(path)
             rows += lines
         split = split_pairs(np.concatenate(scores), seed=0 if seed is None else seed)
         for part, name in FILES.items():
@@ -238,7 +240,7 @@ class STSB:
         return TokenPairs([first[i] for i in kept], [second[i] for i in kept], pairs.scores[kept])
 
     def _require_files(self) -> None:
-        missing = [name for name in FILES.values() if not (self.data_dir / name).is_file()]
+        missing = [name for name in FILES.values() if not is_plain(self.data_dir / name)]
         if missing:
             raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")
 
@@ -249,7 +251,7 @@ class STSB:
         targets: dict[str, npt.NDArray[np.float32]] = {}
         for split, name in FILES.items():
             path = self.data_dir / name
-            if not path.is_file():
+            if not is_plain(path):
                 problems.append(f"{path} is missing; {WHERE_FROM}")
                 continue
             try:
@@ -300,10 +302,7 @@ def read_pairs(path: Path) -> Pairs:
 
     Quotation marks mean nothing in it, and no field holds a tab or a line end.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): fetch it again") from error
+    lines = _lines(path)
     header, *rows = (line.split("\t") for line in lines)
     lacking = [name for name in ("sentence1", "sentence2", "score") if name not in header]
     if lacking:
@@ -319,6 +318,10 @@ def read_pairs(path: Path) -> Pairs:
     first, second, score = (header.index(name) for name in ("sentence1", "sentence2", "score"))
     scores = np.array([_score(row[score], path, number) for number, row in enumerate(rows, 2)], np.float32)
     return Pairs([row[first] for row in rows], [row[second] for row in rows], scores)
+
+
+def _lines(path: Path) -> list[str]:
+    return read_text(path).replace("\r\n", "\n").rstrip("\n").split("\n")
 
 
 def _score(text: str, path: Path, line: int) -> float:

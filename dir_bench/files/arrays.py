@@ -95,7 +95,7 @@ def read_npy(path: Path, expect: Expect) -> Array:
         file.seek(0)
         if not size:
             raise UserError(f"{path} is empty: write it again")
-        if file.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:  # type: ignore[attr-defined]
+        if file.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:
             raise UserError(f"{path} is no .npy: write it with numpy.save")
         return _checked(_read_array(file, size, str(path)), expect, str(path))
 
@@ -156,13 +156,13 @@ def _read_array(file: IO[bytes], size: int, where: str) -> Array:
     if needed > (available := available_memory()):
         raise UserError(f"{where} takes {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are there")
     flat = np.empty(math.prod(shape), dtype)
-    bytes_of = memoryview(flat.view(np.uint8)) if needed else memoryview(b"")
+    bytes_of = flat.view(np.uint8)
     done = 0
     while done < needed:
         block = file.read(min(BLOCK, needed - done))
         if not block:
             raise EOFError("it ends too early")
-        bytes_of[done : done + len(block)] = block
+        bytes_of[done : done + len(block)] = np.frombuffer(block, np.uint8)
         done += len(block)
     return flat.astype(dtype.newbyteorder("="), copy=False).reshape(shape, order="F" if fortran else "C")
 

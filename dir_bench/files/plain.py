@@ -4,8 +4,8 @@ import errno
 import math
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from dir_bench.errors import UserError
 
@@ -22,33 +22,50 @@ class NotThere(UserError):
     """There is no such file."""
 
 
-def fault(path: Path) -> str:
-    """Return why there is no plain file at a path, going on from "PATH …"; "" if there is one."""
+def status(path: Path) -> os.stat_result:
+    """Return what the file system says of a plain file; NotThere or UserError, as of `open_plain`."""
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except FileNotFoundError:
-        return "is a link to nothing" if path.is_symlink() else "is missing"
+        if path.is_symlink():
+            raise UserError(f"{path} is a link to nothing") from None
+        raise NotThere(f"{path} is missing") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return _refused(error)
-    if stat.S_ISREG(mode):
-        return ""
-    return f"is {next((kind for is_kind, kind in _KINDS if is_kind(mode)), 'no plain file')}, not a plain file"
+        raise UserError(f"{path} {_refused(error)}") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(found.st_mode)), "something else")
+        raise UserError(f"{path} is {kind}, not a plain file")
+    return found
 
 
 def is_plain(path: Path) -> bool:
     """Tell whether there is a plain file, or a link to one."""
-    return not fault(path)
+    try:
+        status(path)
+    except UserError:
+        return False
+    return True
 
 
-def open_plain(path: Path) -> BinaryIO:
+def is_missing(path: Path) -> bool:
+    """Tell whether there is nothing at all at a path."""
+    try:
+        status(path)
+    except NotThere:
+        return True
+    except UserError:
+        return False
+    return False
+
+
+def open_plain(path: Path) -> BufferedReader:
     """Open a plain file for reading.
 
     Raises:
         NotThere: If there is none.
         UserError: If it is a folder, a pipe, a device or a loop of links, or must not be read.
     """
-    if why := fault(path):
-        raise (NotThere if why == "is missing" else UserError)(f"{path} {why}")
+    status(path)
     try:
         # Should a pipe take the file's place meanwhile, this does not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

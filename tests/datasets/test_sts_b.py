@@ -105,10 +105,12 @@ def test_blank_line_within_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no column sentence1, sentence2, score"),
+        (b"", "is empty"),
+        (b"a\tb\n", "no column sentence1, sentence2, score"),
         ("\t".join(COLUMNS).replace("sentence2", "sentence3").encode() + b"\n", "no column sentence2;"),
         ("\t".join(COLUMNS).encode() + b"\n", "only a header"),
-        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"\xff\xfe\x00", "is UTF-16"),
+        (b"\xe9\n", "not UTF-8"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes, says: str) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from dir_bench.datasets.download.fetch import Remote
 from dir_bench.datasets.images import Images, write_list
 from dir_bench.errors import UserError
+from dir_bench.files.text import read_csv
 
 HIGHEST_AGE = 200
 
@@ -60,7 +61,7 @@ class Faces(Images, ABC):
     def read_list(self) -> pd.DataFrame:
         """As of `Images`; the list has to name the splits."""
         rows = super().read_list()
-        if self.split_column not in pd.read_csv(self.list_path, nrows=0).columns:
+        if self.split_column not in read_csv(self.list_path, most_rows=1).header:
             raise UserError(
                 f"{self.list_path} has no column 'split': take the published list, `dir-bench data fetch {self.name}`, "
                 f"or move it away and rebuild it with `dir-bench data split {self.name}`"

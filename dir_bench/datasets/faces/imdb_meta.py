@@ -5,7 +5,6 @@ Rothe et al., "DEX: Deep EXpectation of apparent age from a single image", ICCV 
 (YyzHarry/imbalanced-regression, `imdb-wiki-dir/data/create_imdb_wiki.py`).
 """
 
-import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +12,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.io import loadmat, savemat
-from scipy.io.matlab import MatReadError
+from scipy.io import savemat
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
+from dir_bench.datasets.faces.mat import read_structure
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
+from dir_bench.files.plain import NotThere
 
 Database = Literal["imdb", "wiki"]
 READ = ("dob", "photo_taken", "full_path", "face_score", "second_face_score")
@@ -38,6 +38,8 @@ MATLAB_ORDINAL = 366
 """Matlab counts days from year 0, Python's ordinals from year 1: 1984-07-01 is 724824 and 724458."""
 EPOCH_ORDINAL = 719_163
 """Ordinal of 1970-01-01, NumPy's day 0."""
+LAST_DAY, LAST_YEAR = 10_000_000, 10_000
+"""Matlab's day numbers and years beyond these, on either side, are damage."""
 MAX_AGE = 200
 CAP = 150
 """Faces of one age in validation, and again in test, at most."""
@@ -147,35 +149,32 @@ def _cells(values: list[npt.NDArray[Any]]) -> npt.NDArray[np.object_]:
 
 def _read_fields(mat: Path, db: Database) -> dict[str, npt.NDArray[Any]]:
     """Return the fields in `READ`, each of shape (n,); UserError if the file does not have them so."""
-    if not mat.is_file():
-        raise UserError(f"{mat} is missing: it comes in the archive {db}_crop.tar of IMDB-WIKI (faces only)")
     try:
-        structure = loadmat(mat, variable_names=[db]).get(db)
-    except (ValueError, TypeError, NotImplementedError, IndexError, OSError, MatReadError, zlib.error) as error:
-        raise UserError(f"{mat} cannot be read as a Matlab file ({error}): fetch it again") from error
-    if structure is None or structure.dtype.names is None or structure.size != 1:
+        found = read_structure(mat, db, READ)
+    except NotThere:
+        raise UserError(f"{mat} is missing: it comes in the archive {db}_crop.tar of IMDB-WIKI (faces only)") from None
+    if found is None:
         raise UserError(f"{mat} holds no structure '{db}': is it {db}.mat of IMDB-WIKI?")
-    if lacking := [name for name in READ if name not in structure.dtype.names]:
+    if lacking := [name for name in READ if name not in found]:
         raise UserError(f"{mat}: the structure '{db}' lacks {', '.join(lacking)}: fetch {db}.mat of IMDB-WIKI again")
-    fields = {name: np.ravel(structure[name].item()) for name in READ}
-    if len({len(field) for field in fields.values()}) > 1:
-        lengths = ", ".join(f"{name} {len(field)}" for name, field in fields.items())
-        raise UserError(f"{mat}: the fields differ in length ({lengths}): fetch {db}.mat of IMDB-WIKI again")
-    for name, field in fields.items():
-        wanted = "O" if name == "full_path" else "iuf"
-        if field.dtype.kind not in wanted or (name in ("dob", "photo_taken") and not np.isfinite(field).all()):
-            raise UserError(
-                f"{mat}: {name} is not one {'cell of text' if wanted == 'O' else 'number'} a face: "
-                f"fetch {db}.mat of IMDB-WIKI again"
-            )
+    again = f"fetch {db}.mat of IMDB-WIKI again"
+    for name, field in found.items():
+        if isinstance(field, list) != (name == "full_path"):
+            kind = "cell of text" if name == "full_path" else "number"
+            raise UserError(f"{mat}: {name} is not one {kind} a face: {again}")
+    if len({len(field) for field in found.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(field)}" for name, field in found.items())
+        raise UserError(f"{mat}: the fields differ in length ({lengths}): {again}")
+    fields = {name: np.array(field, object if name == "full_path" else None) for name, field in found.items()}
+    for name, most in (("dob", LAST_DAY), ("photo_taken", LAST_YEAR)):
+        if not (np.abs(fields[name].astype(np.float64)) <= most).all():  # NaN too
+            raise UserError(f"{mat}: {name} holds what is no {'day' if name == 'dob' else 'year'}: {again}")
     return fields
 
 
 def _texts(cells: npt.NDArray[np.object_], rows: IntArray, mat: Path) -> list[str]:
-    """Unwrap cells that hold one text each; `rows` are their numbers in the file."""
-    texts = []
+    """Return cells that hold one text each; `rows` are their numbers in the file."""
     for row, cell in zip(rows, cells, strict=True):
-        if cell.size != 1 or cell.dtype.kind != "U":
+        if not cell:
             raise UserError(f"{mat}: full_path of face {row + 1} is not one text: fetch the file again")
-        texts.append(str(cell.item()))
-    return texts
+    return [str(cell) for cell in cells]

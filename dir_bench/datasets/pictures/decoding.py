@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import sys
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torchvision.transforms.v2 import functional as transforms
 
 from dir_bench.errors import UserError
+from dir_bench.files.plain import NotThere, read_plain, status
 from dir_bench.parallel import ahead
 
 Pixels = npt.NDArray[Any]
@@ -38,6 +40,14 @@ CHUNK = 32
 NAMED = 10
 """Faulty files that an error names; of more it gives the number."""
 RGB = torchvision.io.ImageReadMode.RGB.value
+MOST_BYTES = 2**30
+"""A larger file is no picture but a mistake."""
+GREY16 = ("I;16", "I;16B", "I;16L", "I;16N")
+ORIENTATION = 0x0112
+TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+"""Value of the EXIF tag to quarter turns (counterclockwise), and whether the picture is then mirrored left to right."""
+# Pillow refuses bombs; what it only warns of, from half of that on, may be a photograph.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MEND = "replace the file or take its row out of the list"
 
 
@@ -58,13 +68,19 @@ class Decoder:
     decode: Callable[[Path], Pixels] = field(compare=False)
 
 
-def face_decoder(size: int = 224) -> Decoder:
+def face_decoder(size: int = 224, *, exif_orientation: bool = False) -> Decoder:
     """Return the decoder of face pictures: uint8 of shape ``(size, size, 3)``, within one grey level of the published.
 
     Published: RGB as Pillow converts it (rotation in EXIF is not looked at), then torchvision's Resize((size, size)):
-    bilinear, antialiased, proportions not kept (YyzHarry/imbalanced-regression, agedb-dir/datasets.py).
+    bilinear, antialiased, proportions not kept (YyzHarry/imbalanced-regression, agedb-dir/datasets.py). Grey of 16 bits
+    is scaled to 8; fractional numbers, which have no known white, are a UserError.
+
+    Args:
+        size: Width and height of the result.
+        exif_orientation: Whether a picture is turned as its EXIF tag says (as phones mean it).
     """
-    return Decoder("face-1", (size, size, 3), np.dtype(np.uint8), partial(_decode_face, size=size))
+    decode = partial(_decode_face, size=size, exif_orientation=exif_orientation)
+    return Decoder("face-2-exif" if exif_orientation else "face-2", (size, size, 3), np.dtype(np.uint8), decode)
 
 
 def rgb_decoder(height: int = 240, width: int = 320) -> Decoder:
@@ -73,7 +89,7 @@ def rgb_decoder(height: int = 240, width: int = 320) -> Decoder:
     It is the published Scale(240) within one grey level (YyzHarry/imbalanced-regression, nyud2-dir/nyu_transform.py),
     for pictures with the proportions of the result, 4:3 by default; others are a UserError.
     """
-    return Decoder("rgb-1", (height, width, 3), np.dtype(np.uint8), partial(_decode_rgb, height=height, width=width))
+    return Decoder("rgb-2", (height, width, 3), np.dtype(np.uint8), partial(_decode_rgb, height=height, width=width))
 
 
 def depth_decoder(height: int = 240, width: int = 320, bits: Literal[8, 16] = 8) -> Decoder:
@@ -85,8 +101,8 @@ def depth_decoder(height: int = 240, width: int = 320, bits: Literal[8, 16] = 8)
     return Decoder(f"depth{bits}-1", (height, width), np.dtype(f"uint{bits}"), decode)
 
 
-def _decode_face(path: Path, size: int) -> Pixels:
-    return _resize(_read(path, _rgb), size, size)
+def _decode_face(path: Path, size: int, exif_orientation: bool) -> Pixels:
+    return _resize(_read(path, partial(_rgb, exif_orientation=exif_orientation)), size, size)
 
 
 def _decode_rgb(path: Path, height: int, width: int) -> Pixels:
@@ -111,11 +127,11 @@ def _decode_depth(path: Path, height: int, width: int, bits: int) -> Pixels:
 def _read(path: Path, decode: Callable[[bytes], Result]) -> Result:
     """Return the decoded content of a file; UserError if there is none or it is damaged."""
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+        content = read_plain(path, MOST_BYTES)
+    except NotThere:
         raise _missing(path) from None
-    except OSError as error:
-        raise _undecodable(path, error.strerror or str(error)) from error
+    except UserError as error:
+        raise UserError(f"{error}: {MEND}") from error
     if not content:
         raise _undecodable(path, "it is empty")
     try:
@@ -126,8 +142,26 @@ def _read(path: Path, decode: Callable[[bytes], Result]) -> Result:
         raise _undecodable(path, str(error) or type(error).__name__) from error
 
 
-def _rgb(content: bytes) -> Pixels:
-    """Return all pixels as Pillow's convert("RGB") does, uint8 of shape ``(height, width, 3)``."""
+def _rgb(content: bytes, exif_orientation: bool = False) -> Pixels:
+    """Return all pixels as Pillow's convert("RGB") does, uint8 ``(height, width, 3)``; 16-bit grey is scaled."""
+    picture = _opened(content)
+    pixels = _scaled(picture) if picture.mode in (*GREY16, "I", "F") else _rgb8(content, picture)
+    turns, mirrored = TURNS.get(picture.getexif().get(ORIENTATION, 1), (0, False)) if exif_orientation else (0, False)
+    pixels = np.rot90(pixels, turns)
+    return np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
+
+
+def _scaled(picture: Image.Image) -> Pixels:
+    """Return a grey picture of 16 bits with 8, in three channels; ValueError if it is one without a known white."""
+    # Where 16 bits come as "I", they are of these formats; elsewhere "I" has 32.
+    if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
+        kind = "fractional numbers" if picture.mode == "F" else "whole numbers of 32 bits"
+        raise ValueError(f"it holds {kind}, of which none is known to be white: save it with 8 or 16 bits")
+    grey = np.asarray(picture).astype(np.uint32)
+    return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _rgb8(content: bytes, opened: Image.Image) -> Pixels:
     if hasattr(torch.ops.image, "decode_image"):
         encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         try:
@@ -138,11 +172,16 @@ def _rgb(content: bytes) -> Pixels:
         if picture is not None and picture.dtype == torch.uint8 and picture.ndim == 3:  # not 16 bits, nor an animation
             pixels: Pixels = picture.permute(1, 2, 0).numpy()
             return pixels
-    return np.array(_pillow(content).convert("RGB"))
+    return np.array(opened.convert("RGB"))
+
+
+def _opened(content: bytes) -> Image.Image:
+    """Return a picture of which only the header was read; Pillow refuses one that claims over 179 million pixels."""
+    return Image.open(io.BytesIO(content))
 
 
 def _pillow(content: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(content))
+    picture = _opened(content)
     picture.load()
     return picture
 
@@ -159,6 +198,16 @@ def _require_proportions(path: Path, height: int, width: int, to_height: int, to
         raise UserError(
             f"{path} is {width} × {height} pixels, which cannot become {to_width} × {to_height} undistorted: {MEND}"
         )
+
+
+def status_or_fault(path: Path) -> os.stat_result | str:
+    """Return what the file system says of a picture's file, or why it is none, in a sentence."""
+    try:
+        return status(path)
+    except NotThere:
+        return str(_missing(path))
+    except UserError as error:
+        return f"{error}: {MEND}"
 
 
 def _missing(path: Path) -> UserError:
@@ -211,13 +260,6 @@ def raise_for(faults: Sequence[str]) -> None:
         raise UserError("\n".join([f"{len(faults)} files cannot be used:", *faults[:NAMED], *more]))
 
 
-def file_sizes(files: Sequence[Path]) -> list[int]:
-    """Return each file's size in bytes; UserError with the names of those that are missing."""
-    sizes = [_size(path) for path in files]
-    raise_for([str(_missing(path)) for path, size in zip(files, sizes, strict=True) if size is None])
-    return [size or 0 for size in sizes]
-
-
 def verify(files: Sequence[Path], decode: Callable[[Path], Pixels], *, workers: int, title: str) -> list[str]:
     """Return what is wrong with these files, a sentence each: missing, damaged, or there twice.
 
@@ -255,10 +297,8 @@ def _fault(decode: Callable[[Path], Pixels], path: Path) -> str:
 
 
 def _size(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
+    found = status_or_fault(path)
+    return None if isinstance(found, str) else found.st_size
 
 
 def _sha256(path: Path) -> str:

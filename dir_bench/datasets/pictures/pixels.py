@@ -20,14 +20,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from dir_bench.atomic import write_json
 from dir_bench.datasets.base import IntArray
-from dir_bench.datasets.pictures.decoding import Decoder, Pixels, decode_all, file_sizes
+from dir_bench.datasets.pictures.contents import Digests, contents
+from dir_bench.datasets.pictures.decoding import Decoder, Pixels, decode_all, raise_for, status_or_fault
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import map_npy
 from dir_bench.files.plain import available_memory
@@ -79,7 +80,7 @@ class MemmapStore(ArrayStore):
     def __init__(self, path: Path) -> None:
         mapped = map_npy(path)
         super().__init__(mapped.view(np.ndarray))
-        self._path, self._map, self._offset = path, mapped.base, mapped.offset
+        self._path, self._map, self._offset = path, cast(mmap.mmap, mapped.base), mapped.offset
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MemmapStore, (self._path,)
@@ -136,7 +137,7 @@ def open_store(
 
     With a cache, all files are decoded before the first is read, so that damaged ones are found then. On the disk this
     happens once for all runs; a second run that starts meanwhile waits for the first. What is in the cache is known by
-    the decoder and by the files' paths and sizes: a file that is replaced by another of the very same size is not seen.
+    the decoder and by the files' contents, in their order, wherever they lie.
 
     Args:
         files: One a picture.
@@ -150,12 +151,12 @@ def open_store(
     Raises:
         UserError: A file is missing or damaged (the first ten are named), or disk, limit or memory are too small.
     """
-    sizes = file_sizes(files)
     if cache == "none":
+        raise_for([fault for fault in map(status_or_fault, files) if isinstance(fault, str)])
         return FileStore(files, decoder, workers)
     if cache == "ram":
         return _in_memory(files, decoder, workers, title)
-    entry = folder / _key(files, sizes, decoder)
+    entry = folder / _key(contents(files, folder, workers=workers, title=title), decoder)
     with _locked(entry, title):
         store = _open_entry(entry, len(files), decoder)
         if store is None:
@@ -174,7 +175,7 @@ def reserve(files: Sequence[Path], decoder: Decoder, folder: Path) -> Path:
     Where the file system knows sparse files, it takes next to no space: the files may be empty, and as many as
     the largest dataset has.
     """
-    entry = folder / _key(files, file_sizes(files), decoder)
+    entry = folder / _key(contents(files, folder, workers=1, title="reserve"), decoder)
     with _locked(entry, "reserve"), _new_entry(entry, len(files), decoder, "reserve") as path:
         os.truncate(path, _entry_bytes(len(files), decoder))
     return entry
@@ -194,10 +195,9 @@ def _in_memory(files: Sequence[Path], decoder: Decoder, workers: int, title: str
     return ArrayStore(pixels)
 
 
-def _key(files: Sequence[Path], sizes: Sequence[int], decoder: Decoder) -> str:
+def _key(digests: Digests, decoder: Decoder) -> str:
     digest = hashlib.sha256(json.dumps([decoder.name, decoder.shape, decoder.dtype.str]).encode())
-    for path, size in zip(files, sizes, strict=True):
-        digest.update(f"\0{os.path.abspath(path)}\0{size}".encode(errors="surrogateescape"))
+    digest.update(digests.tobytes())
     return digest.hexdigest()[:16]
 
 

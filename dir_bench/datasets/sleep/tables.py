@@ -36,6 +36,7 @@ import pandas as pd
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.splits import Splits
 from dir_bench.errors import UserError, nearest
+from dir_bench.files.text import read_csv
 
 Visit = Literal["shhs1", "shhs2"]
 SUBJECT = "nsrrid"
@@ -43,7 +44,6 @@ VISIT_NUMBER = "visitnumber"
 SCORE_COLUMNS: dict[str, tuple[str, ...]] = {"shhs1": ("gh_s1", "rawgh_s1"), "shhs2": ("gh_s2", "rawgh_s2")}
 """Where General Health is, the first one there counts; a name with "rawgh" is rescaled from 5–25 to 0–100."""
 ENCODING = "latin-1"
-BYTE_ORDER_MARK = "\ufeff".encode().decode(ENCODING)
 VERSION = re.compile(r"-dataset-(\d+(?:\.\d+)*)([^\d.].*|\..*)?\.csv", re.IGNORECASE)
 HELD_OUT_SHARE = 369 / 2630
 """Part of all subjects in validation, and again in test (Yang et al. 2021, App. B.5)."""
@@ -181,18 +181,14 @@ def latest_table(folder: Path, visit: Visit) -> Path:
 
 def _read_table(csv: Path, visit: Visit, column: str | None) -> tuple[pd.DataFrame, str]:
     """Return columns subject and score (NaN: missing), with visit where the csv has it, and the score column's name."""
-    try:
-        header = pd.read_csv(csv, nrows=0, encoding=ENCODING).columns
-        names = {str(name).removeprefix(BYTE_ORDER_MARK).strip().lower(): str(name) for name in header}
-        subject = _find_column(names, (SUBJECT,), csv)
-        score = _find_column(names, SCORE_COLUMNS[visit] if column is None else (column.lower(),), csv)
-        wanted = {subject: "subject", score: "score"}
-        if VISIT_NUMBER in names:
-            wanted[names[VISIT_NUMBER]] = "visit"
-        table = pd.read_csv(csv, usecols=list(wanted), encoding=ENCODING, low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{csv} cannot be read as a csv ({error}): download it again") from error
-    table = table.rename(columns=wanted).apply(pd.to_numeric, errors="coerce")
+    file = read_csv(csv, encoding=ENCODING)
+    names = {name.lower(): name for name in file.header}
+    subject = _find_column(names, (SUBJECT,), csv)
+    score = _find_column(names, SCORE_COLUMNS[visit] if column is None else (column.lower(),), csv)
+    wanted = {subject: "subject", score: "score"}
+    if VISIT_NUMBER in names:
+        wanted[names[VISIT_NUMBER]] = "visit"
+    table = file.frame(list(wanted)).rename(columns=wanted).apply(pd.to_numeric, errors="coerce")
     if "rawgh" in score.lower():
         table["score"] = (table["score"] - 5) / 20 * 100
     table["score"] = table["score"].round(6)
@@ -214,7 +210,7 @@ def _find_column(names: dict[str, str], wanted: tuple[str, ...], csv: Path) -> s
 
 def _usable_rows(table: pd.DataFrame, visit: Visit, excluded: Exclusions) -> pd.DataFrame:
     """Leave out, and note by line of the csv, rows without a whole number as subject and rows of another visit."""
-    line = "row " + pd.Series(np.arange(2, len(table) + 2), table.index).astype(str)
+    line = "row " + table.index.to_series().astype(str)
     known = table["subject"].notna() & (table["subject"] % 1 == 0)
     excluded.add(NO_ID, line[~known])
     visits = table["visit"] if "visit" in table else pd.Series(np.nan, table.index)

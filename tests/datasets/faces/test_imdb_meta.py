@@ -155,7 +155,7 @@ def cells(*values: Any) -> np.ndarray:
     [
         ({"dob": None}, "lacks dob"),
         ({"face_score": np.ones((1, 2))}, "differ in length .*face_score 2"),
-        ({"photo_taken": np.array([[2000.0, np.nan, 2000.0]])}, "photo_taken is not one number a face"),
+        ({"photo_taken": np.array([[2000.0, np.nan, 2000.0]])}, "photo_taken holds what is no year"),
         ({"second_face_score": cells("a", "b", "c")}, "second_face_score is not one number a face"),
         ({"full_path": np.ones((1, 3))}, "full_path is not one cell of text a face"),
         ({"full_path": cells("a.jpg", 7.0, "b.jpg")}, "full_path of face 2 is not one text"),

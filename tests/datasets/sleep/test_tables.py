@@ -120,7 +120,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"1 left out: no recording \(1\); 1 left out: no row in the csv \(2\)"):
         read_scores(tmp_path, "shhs2")
     put(tmp_path, b"")
-    with pytest.raises(UserError, match="cannot be read as a csv"):
+    with pytest.raises(UserError, match="is empty"):
         read_scores(tmp_path, "shhs2")
 
 
