@@ -7,7 +7,7 @@ why. Recordings of the Sleep Heart Health Study (Quan et al. 1997) come from NSR
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class SHHS:
         channels: Role (eeg, ecg, airflow, abdomen, thorax) to accepted labels, best first; a role that is not named
             or None has those of both visits (`sleep.signals.CHANNELS`).
         required: Roles without which a recording is left out.
-        min_seconds: Length below which a recording is left out.
+        min_seconds: Length below which a recording is left out; stand-ins may be shorter.
         features: Settings of the features by name, see `sleep.signals.FeatureSettings`; None: as there.
         crop_seconds: What training cuts out of a night at random; None: the whole night. Evaluation has the whole.
         n_val: Subjects in validation; None: 369 of 2,630, in proportion.
@@ -168,8 +168,11 @@ class SHHS:
             UserError: The tables or all recordings are missing.
         """
         scores = self._scores()
+        settings = self.settings
+        if stand_in.are_all_made_up(scores.rows["subject"]):
+            settings = replace(settings, min_seconds=min(settings.min_seconds, stand_in.LEAST_SECONDS))
         failures = store.prepare(
-            [Path(path) for path in scores.rows["recording"]], self.prepared, self.settings, self.processes
+            [Path(path) for path in scores.rows["recording"]], self.prepared, settings, self.processes
         )
         return "\n".join(f"{key}: {value}" for key, value in self._summary(scores).items()), tuple(failures)
 

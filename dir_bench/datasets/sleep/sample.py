@@ -30,6 +30,8 @@ FIRST_SUBJECT = 990_001
 """Stand-ins are numbered from here; NSRR's subjects are 200001 to about 206000."""
 VERSION = "0.21.0"
 FEWEST = 16
+LEAST_SECONDS = 60
+"""Length of a stand-in's recording from which on it is taken."""
 BYTE, WORD = (-128, 127), (-32768, 32767)
 
 HEART_WAVES = np.array(
@@ -90,6 +92,11 @@ LAYOUTS: dict[Visit, tuple[tuple[Channel, ...], tuple[Channel, ...]]] = {
 def is_made_up(subjects: Iterable[int]) -> bool:
     """Tell whether any of these subjects (`nsrrid`) is a stand-in."""
     return any(int(subject) >= FIRST_SUBJECT for subject in subjects)
+
+
+def are_all_made_up(subjects: Iterable[int]) -> bool:
+    """Tell whether all of these subjects are stand-ins, so that none of the nights is a whole one."""
+    return all(int(subject) >= FIRST_SUBJECT for subject in subjects)
 
 
 def write_sample(

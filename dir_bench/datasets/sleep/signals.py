@@ -7,7 +7,6 @@ Channel names, rates and the history of the airflow sensor: NSRR, "Montage and S
 Notes" of SHHS1 and SHHS2 (sleepdata.org; repository nsrr/shhs-documentation, pages 08 to 11).
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +20,7 @@ from scipy.fft import rfft
 from scipy.signal import resample_poly
 from scipy.signal.windows import hann
 
+from dir_bench.datasets.sleep.edf import TruncatedHeader, open_edf
 from dir_bench.errors import UserError, nearest
 
 FloatArray = NDArray[np.float32]
@@ -45,7 +45,7 @@ MICROVOLTS = {"v": 1e6, "mv": 1e3, "nv": 1e-3}
 """Factors of the units of voltage; any other unit is taken for microvolts."""
 SMALLEST, LARGEST = 1e-9, 1e9
 """Physical ranges beyond these are errors of the header, and would not fit float32 when squared."""
-MIN_SECONDS = 3600
+MIN_SECONDS, MAX_SECONDS = 3600, 7 * 86400
 IQR_OF_NORMAL = 1.349
 """Interquartile range of a standard normal variable: divided by it, an IQR estimates the standard deviation."""
 POWER_FLOOR = 1e-6
@@ -59,7 +59,7 @@ class ExcludedRecording(UserError):
 
     Args:
         message: What is wrong with which file.
-        reason: The same in a word or two, to be counted: "no ecg", "too short", "truncated header", "unreadable".
+        reason: The same in a word or two, to be counted: "no ecg", "too short", "truncated header", "unreadable", ….
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -198,6 +198,8 @@ def read_recording(
     seconds = int(edf.num_data_records * duration)
     if seconds < max(min_seconds, 1):
         raise ExcludedRecording(f"{path} lasts {seconds} s, and {min_seconds} s are the least", "too short")
+    if seconds > MAX_SECONDS:
+        raise ExcludedRecording(f"{path} claims to last {seconds} s, which is no night", "too long")
     signals: dict[str, Signal] = {}
     missing: dict[str, str] = {}
     for role in ROLES:
@@ -217,34 +219,21 @@ def read_recording(
 def _open(path: Path) -> tuple[edfio.Edf, list[str]]:
     """Return the file, its data not yet read, and what is unusual about its length."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            fixed = file.read(256)
-            if fixed[:8].strip() not in (b"0", b""):
-                raise ValueError("it does not begin as one")
-            if len(fixed) < 256 or size < 256 * (1 + (number := int(fixed[252:]))):
-                raise ExcludedRecording(f"{path} ends within its header: it has {size} bytes", "truncated header")
-            per_signal = file.read(256 * number)
-        header, declared = int(fixed[184:192]), int(fixed[236:244])
-        if header != 256 * (1 + number):
-            raise ValueError(f"its header of {number} signals claims to have {header} bytes")
-        samples = [int(per_signal[at : at + 8]) for at in range(216 * number, 224 * number, 8)]
-        if min(samples, default=0) < 0 or not sum(samples):
-            raise ValueError("it has no signals, or one of negative length")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a wrong length, which is noted below
-            edf = edfio.read_edf(path, lazy_load_data=True, header_encoding="latin-1")
+        opened = open_edf(path)
+        edf = opened.edf
         if not 0 < edf.data_record_duration < float("inf"):
             raise ValueError(f"its records last {edf.data_record_duration} s")
-    except ExcludedRecording:
-        raise
+    except TruncatedHeader as error:
+        raise ExcludedRecording(f"{path} ends within its header: {error}", "truncated header") from error
+    except UserError as error:  # not a plain file
+        raise ExcludedRecording(str(error), "unreadable") from error
     except Exception as error:  # edfio meets damaged headers with whatever Python raises
         raise ExcludedRecording(f"{path} cannot be read as an EDF file: {error}", "unreadable") from error
     notes = []
-    if declared != edf.num_data_records:
-        notes.append(f"the header claims {declared} records and the file has {edf.num_data_records}")
-    if rest := (size - header) % (2 * sum(samples)):
-        notes.append(f"{rest} bytes after the last whole record are left out")
+    if opened.declared != edf.num_data_records:
+        notes.append(f"the header claims {opened.declared} records and the file has {edf.num_data_records}")
+    if opened.rest:
+        notes.append(f"{opened.rest} bytes after the last whole record are left out")
     if edf.reserved.startswith("EDF+D"):
         notes.append("the recording has gaps, which are closed up")
     return edf, notes

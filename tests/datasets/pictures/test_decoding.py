@@ -3,12 +3,13 @@
 import os
 import pickle
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dir_bench.datasets.pictures import decoding
 from dir_bench.datasets.pictures.decoding import decode_all, depth_decoder, face_decoder, rgb_decoder, verify
@@ -65,7 +66,6 @@ def assert_as_pillow(path: Path, size: int = 64) -> None:
         ("transparent.png", "RGBA", {}),
         ("palette.png", "P", {}),
         ("bilevel.png", "1", {}),
-        ("deep.png", "I;16", {}),
         ("palette.gif", "P", {}),
         ("lossy.webp", "RGB", {}),
         ("plain.bmp", "RGB", {}),  # torchvision's decoder knows none
@@ -226,3 +226,58 @@ def test_decoders_travel_to_other_processes_and_are_told_apart() -> None:
 
 def test_the_decoder_of_torchvision_is_in_use() -> None:
     assert hasattr(torch.ops.image, "decode_image")
+
+
+RAMP = np.linspace(0, 65535, 64).round().astype(np.uint16)[None].repeat(64, 0)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_grey_of_16_bits_is_scaled(tmp_path: Path, name: str) -> None:
+    Image.fromarray(RAMP).save(tmp_path / name)
+    np.testing.assert_array_equal(face_decoder(64).decode(tmp_path / name), np.rint(RAMP / 257)[..., None].repeat(3, 2))
+
+
+@pytest.mark.parametrize(("array", "said"), [(np.float32(RAMP), "fractional"), (np.int32(RAMP), "32 bits")])
+def test_numbers_without_a_known_white_are_refused(tmp_path: Path, array: np.ndarray, said: str) -> None:
+    Image.fromarray(array).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=rf"a\.tif cannot be decoded .*{said}"):
+        face_decoder(64).decode(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_exif_orientation_is_heeded_where_asked_for(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(smooth(64, 64)).save(path, exif=exif)
+    with Image.open(path) as picture:
+        stored, turned = np.asarray(picture.convert("RGB")), np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    np.testing.assert_array_equal(face_decoder(64).decode(path), stored)
+    np.testing.assert_array_equal(face_decoder(64, exif_orientation=True).decode(path), turned)
+
+
+def test_what_is_no_plain_file_is_a_sentence_and_nothing_waits(tmp_path: Path) -> None:
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    files = [tmp_path / f"{name}.jpg" for name in ("folder", "pipe", "loop", "gone", "folder")] + [Path("/dev/zero")]
+    faults = verify(files, face_decoder(8).decode, workers=0, title="")
+    for said in (
+        "folder.jpg is a folder",
+        "pipe.jpg is a pipe",
+        "leads back to itself",
+        "gone.jpg is missing",
+        "device",
+    ):
+        assert sum(said in fault for fault in faults) == 1, said
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    Image.new("1", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"bomb\.png cannot be decoded"):
+        face_decoder(8).decode(path)

@@ -323,7 +323,7 @@ def test_odd_header_and_trailing_bytes_change_nothing(tmp_path: Path) -> None:
     [
         (104, b"32767", "stands for"),  # physical minimum, here the maximum
         (104, b"nan", "stands for"),
-        (104, b"0,5", "has no scale"),
+        (104, b"0;5", "has no scale"),
         (104, b"-1e30", "stands for"),
         (120, b"32767", "stands for"),  # digital minimum
     ],
