@@ -160,7 +160,7 @@ def test_what_is_no_picture_is_found(tmp_path: Path, content: bytes, reason: str
 def test_a_missing_file_has_a_sentence_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.jpg is missing: put it there or take its row out of the list"):
         face_decoder(64).decode(tmp_path / "none.jpg")
-    with pytest.raises(UserError, match="cannot be decoded"):
+    with pytest.raises(UserError, match="is a folder, not a plain file: replace"):
         face_decoder(64).decode(tmp_path)
 
 

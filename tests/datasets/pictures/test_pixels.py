@@ -222,7 +222,9 @@ def filled(tmp_path: Path, names: str) -> dict[str, Path]:
     """Build an entry for each letter, used in that order."""
     found: dict[str, Path] = {}
     for hour, name in enumerate(names):
-        open_(write_pictures(tmp_path / name, 6), tmp_path / "cache")
+        pictures = write_pictures(tmp_path / name, 6)
+        pictures[0].write_bytes(pictures[0].read_bytes() + name.encode())  # entries go by contents
+        open_(pictures, tmp_path / "cache")
         (found[name],) = set(entries(tmp_path / "cache")) - set(found.values())
         os.utime(found[name] / "used", (hour * 3600, hour * 3600))
     return found
