@@ -1,7 +1,7 @@
 """Benchmarks: one module each at the top, which its YAML names, and rooms of what they share by kind.
 
 The top holds the contract (`base`), the benchmarks (`gauge`, `arrays`, `images`, `faces`, `nyud2`, `sts_b`, `shhs`) and
-what makes other training sets of one (`subsets`, `resampled`, `splits`).
+what makes other training sets of one (`subsets`, `splits`).
 """
 
 import sys
