@@ -19,7 +19,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dir_bench import datasets
 from dir_bench.errors import UserError, nearest
 
 ExtraTerms = Callable[[NDArray[Any], NDArray[Any]], dict[str, NDArray[Any]]]
@@ -27,14 +26,14 @@ ExtraTerms = Callable[[NDArray[Any], NDArray[Any]], dict[str, NDArray[Any]]]
 NONE = "none"
 HIGHER = ("pearson", "spearman")
 """Errors of every regression of which more is better."""
-_HOME = datasets.__name__
+_HOME = "dir_bench.datasets"
 
 
 @cache
 def names() -> tuple[str, ...]:
     """Return the words that `dataset.extra_errors` takes, found by listing the rooms."""
     # By the files: looking for `room.metrics` would import the room, and with some of them torch.
-    return (NONE, *sorted(found.parent.name for home in datasets.__path__ for found in Path(home).glob("*/metrics.py")))
+    return (NONE, *sorted(found.parent.name for found in (Path(__file__).parents[1] / "datasets").glob("*/metrics.py")))
 
 
 def check_name(name: str) -> None:
