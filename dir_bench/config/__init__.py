@@ -18,7 +18,7 @@ its nearest name.
 
 from dir_bench.config.application import Job, compose_job, hydra_main, job_command, job_log, multirun
 from dir_bench.config.build import bind, build, check_targets, require, resolve_target
-from dir_bench.config.compose import check_folder_name, compose, compose_all, register_schema, to_dict, typed
+from dir_bench.config.compose import changed, check_folder_name, compose, compose_all, register_schema, to_dict, typed
 from dir_bench.config.explain import explain
 from dir_bench.config.files import config_dir, groups, options
 from dir_bench.config.grids import Sweep, sweep_jobs, sweep_of
@@ -33,6 +33,7 @@ __all__ = [
     "as_typed",
     "bind",
     "build",
+    "changed",
     "check_folder_name",
     "check_targets",
     "compose",

@@ -41,6 +41,12 @@ def _is_module(found: type) -> bool:
     return issubclass(found, nn.Module)
 
 
+def _is_part(found: type) -> bool:
+    from dir_bench.methods.part import Part
+
+    return issubclass(found, Part)
+
+
 def _is_optimizer(found: type) -> bool:
     from torch.optim import Optimizer
 
@@ -55,6 +61,7 @@ def _is_schedule(found: type) -> bool:
 
 DATASET = Kind("a dataset (dir_bench.datasets.base.Dataset)", _is_dataset)
 MODULE = Kind("a torch.nn.Module", _is_module)
+PART = Kind("a part, a class made from `dir_bench.Part`", _is_part)
 OPTIMIZER = Kind("a torch.optim.Optimizer", _is_optimizer)
 SCHEDULE = Kind("a torch.optim.lr_scheduler.LRScheduler", _is_schedule)
 
@@ -76,6 +83,8 @@ def nodes(config: Config) -> Iterator[Node]:
     yield Node("optimizer", config.optimizer, OPTIMIZER, ("params",))
     if config.schedule.source:
         yield Node("schedule.source", config.schedule.source, SCHEDULE, ("optimizer",))
+    for name, settings in config.parts.items():
+        yield Node(f"parts.{name}", settings, PART, ("facts",))
 
 
 def check_targets(config: Config) -> None:
@@ -83,6 +92,8 @@ def check_targets(config: Config) -> None:
     for node in nodes(config):
         require(node.settings, node.where, node.kind)
         bind(node.settings, node.where, *node.supplied)
+        if node.kind is PART:
+            resolve_target(node.settings).check(config)
 
 
 def check_foreign(config: Config, plain: Mapping[str, Any], trust: Iterable[str] = ()) -> None:

@@ -22,8 +22,8 @@ from dir_bench.errors import UserError, nearest
 from dir_bench.rules import check
 from dir_bench.schema import Config, without_unused
 
-_FREE_FORM = ("backbone", "optimizer", "dataset.source", "schedule.source")
-"""Nodes whose keys are those of a `_target_`, not of the schema."""
+_FREE_FORM = ("backbone", "optimizer", "dataset.source", "schedule.source", "parts", "stages.first")
+"""Nodes whose keys are those of a `_target_`, or of changes to come, and not of the schema."""
 
 _LONGEST = 255
 """Bytes of a name that file systems take."""
@@ -180,6 +180,16 @@ def _schema() -> tuple[DictConfig, list[str]]:
     """Return the schema and its dotted keys."""
     schema = OmegaConf.structured(Config)
     return schema, list(_dotted(OmegaConf.to_container(schema)))
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return a config with some settings changed, checked as any other; null takes a part away."""
+    try:
+        merged = OmegaConf.merge(literal(to_dict(config)), literal(dict(changes)))
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(merged, DictConfig)
+    return typed(merged)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

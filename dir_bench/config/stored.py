@@ -65,7 +65,7 @@ def _plain(path: Path) -> Any:
             depth -= isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent))
             if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
                 raise UserError(f"{path} is not the config of a run: it nests too deeply, or refers to itself")
-        return _literal(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        return literal(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except FileNotFoundError as error:
         raise UserError(f"no run here: {path} does not exist") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -74,11 +74,3 @@ def _plain(path: Path) -> Any:
 
 def _first_line(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error).splitlines()[0] if str(error) else type(error).__name__)
-
-
-def _literal(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _literal(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_literal(item) for item in value]
-    return literal(value) if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -21,9 +22,18 @@ def of_jobs(override: str) -> bool:
     return not override.lstrip("+~").startswith(("hydra.", "hydra/", "sweep="))
 
 
-def literal(text: str) -> str:
-    """Write text so that OmegaConf reads it back as it is: a `${` in it refers to nothing."""
-    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+def literal(value: Any) -> Any:
+    """Write text, or all text of nested plain values, so that OmegaConf reads it back as it is.
+
+    A `${` in it refers to nothing then.
+    """
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    return value
 
 
 def quoted(text: str) -> str:

@@ -19,11 +19,6 @@ from dir_bench.schema import Config, Subset
 _REWEIGHTS = {"inv": "INV", "sqrt_inv": "SQINV"}
 _KERNELS = {"triang": "TRIANGULAR", "laplace": "LAPLACIAN"}
 _MIXUPS = {"manifold": "M-MIXUP", "input": "MIXUP"}
-_LIKELIHOODS = (
-    "bmc",
-    "gai",
-    "bni",
-)  # Balanced MSE (Ren et al. 2022): each is a row of its own, not a base loss
 _KERNEL_SIZE, _SIGMA = 5, 2.0  # of every row in the main tables
 
 
@@ -50,7 +45,7 @@ class Toggles:
     stages: str = "none"
     resample: str = "none"
     mixup: str = "none"
-    regularizer: str = "none"
+    parts: tuple[str, ...] = ()
     semantics: str = "published"
     default_loss: str = "l1"
     default_focal: str = "focal_l1"
@@ -71,7 +66,7 @@ def method_name(toggles: Toggles) -> str:
         part.append(_upper(toggles.resample))
     _name_loss(toggles, part, settings)
     if toggles.stages != "none":
-        part.append(_upper(toggles.stages))
+        part += [_spelt(name) for name in toggles.stages.split("+")]
     if toggles.mixup != "none":
         part.append(_MIXUPS.get(toggles.mixup, _upper(toggles.mixup)))
     _name_weights(toggles, part, settings)
@@ -80,8 +75,7 @@ def method_name(toggles: Toggles) -> str:
     if toggles.head == "classification":
         _name_classes(toggles, part, settings)
     part += [label for label, kernel in (("LDS", toggles.lds), ("FDS", toggles.fds)) if kernel != "none"]
-    if toggles.regularizer != "none":
-        part.append(_upper(toggles.regularizer))
+    part += [_spelt(name) for name in toggles.parts]
     settings[:0] = _kernel_settings(toggles)
     if toggles.semantics != "published":
         settings.append(f"SEMANTICS={toggles.semantics.upper()}")
@@ -190,9 +184,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _name_loss(toggles: Toggles, part: list[str], settings: list[str]) -> None:
     loss = toggles.loss
-    if loss in _LIKELIHOODS:
-        part.append(_upper(loss))
-    elif loss.startswith("focal_"):
+    if loss.startswith("focal_"):
         part.append("FOCAL-R")
         if loss != toggles.default_focal:
             settings.append(f"LOSS={loss.upper()}")
@@ -204,7 +196,7 @@ def _name_weights(toggles: Toggles, part: list[str], settings: list[str]) -> Non
     """Name the weighting, unless it is the one that the rest of the name implies in the paper."""
     smoothed = toggles.lds != "none"
     if toggles.stages != "none":
-        implied = {"rrt": "inv", "crt": "class_balanced"}[toggles.stages]
+        implied = {"rrt": "inv", "crt": "class_balanced"}.get(toggles.stages, "none")
     elif toggles.resample != "none":
         implied = "none"  # there, LDS shapes the resampling
     elif smoothed and toggles.loss.startswith("focal_"):
@@ -255,6 +247,11 @@ def _number(value: float) -> str:
 
 def _upper(name: str) -> str:
     return name.upper().replace("_", "-")
+
+
+def _spelt(name: str) -> str:
+    """Write a part's name, or its class's, as papers do: my_part is MY-PART, RankNContrast is RANK-N-CONTRAST."""
+    return _upper(re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name))
 
 
 def _canonical(value: Any) -> Any:

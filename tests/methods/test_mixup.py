@@ -19,7 +19,7 @@ from dir_bench.backbones.psg import PSGNet
 from dir_bench.backbones.vision import Vision
 from dir_bench.errors import UserError
 from dir_bench.methods.mixup import Mixing, mixed, unmixed
-from dir_bench.training.streams import stream
+from dir_bench.streams import stream
 
 
 def mixing(backbone: nn.Module, *layers: int, seed: int = 0, rank: int = 0, alpha: float = 1.0) -> Mixing:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dir_bench.datasets.base import ScalarTargets
+from dir_bench.streams import stream, stream_seed
 from dir_bench.training.loaders import TrainLoader, epoch_batches, eval_batches
-from dir_bench.training.streams import stream, stream_seed
 
 
 class Numbers(ScalarTargets):
