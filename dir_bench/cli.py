@@ -231,6 +231,11 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint of the published code (.pth.tar)")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
     parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="a module of your own whose dataset, backbone or part the run was trained with; may be repeated. Other "
+        "code than this package's, torch's and torchvision's is not run for a run folder, which may be somebody's",
+    )  # fmt: skip
     asked = parser.parse_intermixed_args(arguments)
     from dir_bench import config, experiment
     from dir_bench.results.render import as_text, region_table
@@ -244,7 +249,7 @@ def evaluate(arguments: list[str]) -> int:
     if len(asked.what) > 1:
         raise UserError(f"one run at a time, not {len(asked.what)}: dir-bench evaluate {asked.what[0]}")
     run = Path(asked.what[0])
-    metrics = experiment.evaluate(run, asked.accelerator, asked.data)
+    metrics = experiment.evaluate(run, asked.accelerator, asked.data, asked.trust)
     print(as_text(region_table(metrics)), end="")
     folder = RunFolder(run)
     if folder.state == "done":

@@ -17,7 +17,7 @@ its nearest name.
 """
 
 from dir_bench.config.application import Job, compose_job, hydra_main, job_command, job_log, multirun
-from dir_bench.config.build import bind, build, check_targets, require, resolve_target
+from dir_bench.config.build import bind, build, check_dataset, check_targets, require, resolve_target
 from dir_bench.config.compose import changed, check_folder_name, compose, compose_all, register_schema, to_dict, typed
 from dir_bench.config.explain import explain
 from dir_bench.config.files import config_dir, groups, options
@@ -34,6 +34,7 @@ __all__ = [
     "bind",
     "build",
     "changed",
+    "check_dataset",
     "check_folder_name",
     "check_targets",
     "compose",

@@ -87,6 +87,13 @@ def nodes(config: Config) -> Iterator[Node]:
         yield Node(f"parts.{name}", settings, PART, ("facts",))
 
 
+def check_dataset(config: Config) -> None:
+    """Do of `check_targets` what needs no torch: the dataset's part."""
+    source = next(nodes(config))
+    require(source.settings, source.where, source.kind)
+    bind(source.settings, source.where)
+
+
 def check_targets(config: Config) -> None:
     """Check that each node makes what it has to, and takes the settings that it has (imports torch)."""
     for node in nodes(config):

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable
 
 from hydra.core.config_store import ConfigStore
+from hydra.errors import OverrideParseException
 
 from dir_bench.config.files import groups, options
 from dir_bench.config.words import quoted
@@ -25,9 +26,8 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
     missing = re.search(r"Could not find '([^']+)'", text)
     if missing and "/" in missing[1]:
         return _no_such_choice(*missing[1].rsplit("/", 1))
-    unread = re.search(r"[Ee]rror parsing override '(.*)'", text.splitlines()[0] if text else "")
-    if unread:
-        return _unreadable(unread[1], text)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override, text)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("not in struct" in text or "Could not override" in text):
         known = [*groups(), *keys()]
@@ -39,6 +39,8 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
         return f"{text.splitlines()[0].rstrip('.')}: a list of values is a sweep, add -m (or quote it as '[a,b]')"
     if text.startswith("Error merging override") and error.__cause__ is not None:
         text = f"{text.splitlines()[0]}: {error.__cause__}"
+    if "Interpolation key" in text:
+        text = f"{text.splitlines()[0]}: type \\${{ for a ${{ that means itself"
     first = " ".join(line.strip() for line in text.splitlines()[:2] if line.strip() and "full_key" not in line)
     return f"{key[1]}: {first}" if key else first
 
@@ -54,9 +56,12 @@ def _no_such_choice(group: str, name: str) -> str:
 
 def _unreadable(override: str, text: str) -> str:
     """Say what Hydra's grammar stumbled over, and how the word has to be typed if it is meant as text."""
-    why = next((line.strip() for line in text.splitlines()[1:] if line.strip()), "").rstrip(".")
+    lines = [line.strip() for line in text.splitlines()]
+    why = next((line for line in lines if line and not line.lower().startswith("error parsing")), "").rstrip(".")
+    why = "" if why == override or "LexerNoViableAlt" in why else f" ({why})"
     key, is_set, value = override.partition("=")
     if not is_set:
-        return f"'{override}' is not KEY=VALUE: {why}"
-    typed = shlex.quote(f"{key}={quoted(value)}")
-    return f"{override} cannot be read ({why}): if the value is text, type it in quotes of its own, as in {typed}"
+        return f"'{override}' is not KEY=VALUE{why}"
+    word = f"{key}={quoted(value)}"
+    typed = shlex.quote(word) if set(word) & set('"$`!\\') else f'"{word}"'
+    return f"{override} cannot be read{why}: if the value is text, type it in quotes of its own, as in {typed}"

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dir_bench.config.build import check_foreign
-from dir_bench.config.compose import to_dict, typed
+from dir_bench.config.compose import typed
 from dir_bench.config.words import literal
 from dir_bench.errors import UserError
 from dir_bench.schema import Config
@@ -25,14 +25,7 @@ def read(path: Path) -> Config:
     Raises:
         UserError: It is missing, damaged, or no config of a run.
     """
-    plain = _plain(path)
-    try:
-        node = OmegaConf.create(plain)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{path} is not the config of a run: {str(error).splitlines()[0]}") from error
-    if not isinstance(node, DictConfig) or "dataset" not in node:
-        raise UserError(f"{path} is not the config of a run")
-    return typed(node)
+    return _read(path)[0]
 
 
 def load(path: Path, trust: Iterable[str] = ()) -> Config:
@@ -41,16 +34,31 @@ def load(path: Path, trust: Iterable[str] = ()) -> Config:
     Raises:
         UserError: As `read`, and if the config names anything else.
     """
-    config = read(path)
+    config, plain = _read(path)
     try:
-        check_foreign(config, to_dict(config), trust)
+        check_foreign(config, plain, trust)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return config
 
 
+def _read(path: Path) -> tuple[Config, Any]:
+    """Return a run's config, and the plain values that its file holds."""
+    plain = _plain(path)
+    if not isinstance(plain, dict) or "dataset" not in plain:
+        raise UserError(f"{path} is not the config of a run")
+    try:
+        node = OmegaConf.create(literal(plain))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path} is not the config of a run: {_first_line(error)}") from error
+    try:
+        return typed(node), plain
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
 def _plain(path: Path) -> Any:
-    """Return a YAML file's content as plain values, within bounds; text stays text, with no `${…}` of OmegaConf."""
+    """Return a YAML file's content as plain values, within bounds."""
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is no file")
@@ -65,7 +73,7 @@ def _plain(path: Path) -> Any:
             depth -= isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent))
             if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
                 raise UserError(f"{path} is not the config of a run: it nests too deeply, or refers to itself")
-        return literal(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError as error:
         raise UserError(f"no run here: {path} does not exist") from error
     except (OSError, ValueError, yaml.YAMLError) as error:

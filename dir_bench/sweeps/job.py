@@ -81,14 +81,14 @@ def _attempt(composed: Any, command: tuple[str, ...], *, wait: bool, log: str) -
 
 def train_one(settings: Config, overrides: tuple[str, ...], *, wait: bool = False) -> None:
     """Train one run, and print where it is and its errors by region."""
-    from dir_bench import experiment
-    from dir_bench.results.naming import method_name, names
+    from dir_bench.resolved import resolve
+
+    run = resolve(settings)
+    print(f"{run.title} · {run.method} · seed {settings.seed} → {run.folder.path}", file=sys.stderr)
+    from dir_bench import experiment  # and with it torch, which takes seconds
     from dir_bench.results.render import as_text, region_table
 
-    folder = experiment.run_folder(settings)
-    name = method_name(experiment.toggles(settings))
-    print(f"{names(settings)[1]} · {name} · seed {settings.seed} → {folder.path}", file=sys.stderr)
-    outcome = experiment.run(settings, overrides, wait=wait)
+    outcome = experiment.run_resolved(run, overrides, wait=wait)
     if outcome.skipped:
         print("this run is finished; its numbers are:", file=sys.stderr)
     print(as_text(region_table(outcome.metrics)), end="")
