@@ -114,11 +114,8 @@ def stage_one_command(config: Config, command: tuple[str, ...]) -> tuple[str, ..
     """Return the words that make the first of two stages, from those of the run; none if these are not known."""
     if not command:
         return ()
-    changes = dict(flatten(config.stages.first))
-    chosen = {key.removesuffix(".name"): value for key, value in changes.items() if key.endswith(".name")}
-    kept = [word for word in command if re.split(r"[.=]", word.lstrip("+~"))[0] not in {"stages", *chosen}]
-    others = [f"++{key}={_word(value)}" for key, value in changes.items() if key.split(".")[0] not in chosen]
-    return (*kept, "stages=none", *(f"{group}={choice}" for group, choice in chosen.items()), *others)
+    changes = [f"++{key}={_word(value)}" for key, value in flatten(config.stages.first)]
+    return (*command, "stages.name=none", *changes)
 
 
 def _word(value: Any) -> str:

@@ -18,7 +18,6 @@ from dir_bench.errors import UserError
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug, names, without
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import BY_CONTENT, NUMBERLESS, Config, look_up, unset
-from dir_bench.toggles.stages import RE_TRAINED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +138,7 @@ def toggles(config: Config) -> Toggles:
         head=config.head.name,
         decode=config.head.decode,
         mixup=config.mixup.name,
-        stages=config.stages.name if config.stages.name in RE_TRAINED else _first_of(config),
+        stages=config.stages.name,
         resample=config.resample.name,
         parts=_part_names(config.parts),
         semantics=_semantics_name(config),
@@ -153,12 +152,6 @@ def _part_names(parts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what parts are called in a method's name: their names in the config; of a head, its class."""
     heads = {name: str(node["_target_"]).rpartition(".")[2] for name, node in parts.items() if name == "head"}
     return tuple(heads.get(name, name) for name in parts)
-
-
-def _first_of(config: Config) -> str:
-    """Name two stages by what their first one has and the second has not."""
-    names = _part_names({k: v for k, v in config.stages.first.get("parts", {}).items() if v is not None})
-    return "+".join(names) or config.stages.name
 
 
 def _semantics_name(config: Config) -> str:

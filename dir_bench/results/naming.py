@@ -58,7 +58,8 @@ def method_name(toggles: Toggles) -> str:
     At one dataset, two different toggles never share a name (but for the size and sigma of a kernel that is
     off). What the paper's "VANILLA + LDS" does is named by what it is, "SQINV + LDS" or "INV + LDS":
     `published.published_row` finds the printed row. RRT implies its inverse weights, FOCAL-R + LDS those of
-    the dataset's LDS rows.
+    the dataset's LDS rows. Parts come last, by their names in the config (a head by its class): "RANKSIM",
+    "SQINV + RANKSIM", "VANILLA + FDS + RANKSIM".
     """
     part: list[str] = []
     settings: list[str] = []
@@ -70,7 +71,8 @@ def method_name(toggles: Toggles) -> str:
     if toggles.mixup != "none":
         part.append(_MIXUPS.get(toggles.mixup, _upper(toggles.mixup)))
     _name_weights(toggles, part, settings)
-    if not part:
+    smoothed = (toggles.lds, toggles.fds) != ("none", "none")
+    if not part and (smoothed or toggles.head == "classification" or not toggles.parts):
         part.append("VANILLA")
     if toggles.head == "classification":
         _name_classes(toggles, part, settings)

@@ -352,8 +352,7 @@ def test_what_a_subset_keeps_is_in_the_identity_and_what_it_is_called_is_not():
 
     assert name("subset.title=MINE") == name("subset.name=mine") == name()
     assert (
-        len({name(), name("subset.seed=1"), name("subset.fullest=50"), resolved.identities(config.compose([]))[0]})
-        == 4
+        len({name(), name("subset.seed=1"), name("subset.fullest=50"), resolved.identities(config.compose([]))[0]}) == 4
     )
 
 
