@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,13 +26,16 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         (resolved, "_identities"),
     ]
     for owner, name in places:
-
-        def call(*arguments: Any, made: Any = getattr(owner, name), name: str = name, **named: Any) -> Any:
-            counts[name] += 1
-            return made(*arguments, **named)
-
-        monkeypatch.setattr(owner, name, call)
+        monkeypatch.setattr(owner, name, _counting(counts, name, getattr(owner, name)))
     return counts
+
+
+def _counting(counts: Counter[str], name: str, made: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **named: Any) -> Any:
+        counts[name] += 1
+        return made(*arguments, **named)
+
+    return call
 
 
 def test_a_run_is_composed_built_and_fingerprinted_once(commands, counted):
