@@ -88,7 +88,7 @@ class _Axis:
     override: Any
 
     def __len__(self) -> int:
-        value = self.override.value()
+        value: Any = self.override.value()
         if isinstance(value, Glob):
             return len(self._files(value))
         if isinstance(value, RangeSweep):

@@ -24,7 +24,8 @@ def check_hydra(hydra: Any) -> None:
     Args:
         hydra: The `hydra` node of a composed config.
     """
-    for name, node in (OmegaConf.to_container(hydra.callbacks) or {}).items():
+    callbacks: Any = OmegaConf.to_container(hydra.callbacks)
+    for name, node in (callbacks or {}).items():
         if isinstance(node, Mapping):
             _check_callback(f"hydra.callbacks.{name}", node)
     for group in ("job_logging", "hydra_logging"):

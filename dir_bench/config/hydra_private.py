@@ -92,7 +92,7 @@ def args_parser() -> ArgumentParser:
     return parser
 
 
-class _Loader(ConfigLoaderImpl):  # type: ignore[misc]
+class _Loader(ConfigLoaderImpl):
     """Hydra's loader, whose every composition, for a run or for a job of a sweep, passes `check_hydra`."""
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
@@ -113,8 +113,8 @@ class Application:
         if extra_dir is not None:  # as Hydra does with its --config-dir
             own = f"file://{Path(extra_dir).resolve()}"
             path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
-        self._loader = _Loader(config_search_path=path)
-        self._hydra = Hydra(task_name="train", config_loader=self._loader)
+        self._loader: Any = _Loader(config_search_path=path)
+        self._hydra: Any = Hydra(task_name="train", config_loader=self._loader)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Compose a run's config, with Hydra's own node; its errors are Hydra's and OmegaConf's."""
@@ -174,7 +174,7 @@ class Composer:
         self._loader._apply_overrides_to_config(values, config)
 
 
-class _ReadOnce(CachingConfigRepository):  # type: ignore[misc]
+class _ReadOnce(CachingConfigRepository):
     """A repository without Hydra's groups that reads each file once, for compositions that change copies."""
 
     def __deepcopy__(self, memo: Any) -> "_ReadOnce":
