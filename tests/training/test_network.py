@@ -65,6 +65,7 @@ def test_batch_norm_is_replaced_with_its_weights_and_buffers():
 TWO_PROCESSES = """
 import sys, torch, torch.distributed as dist
 from torch import nn
+from dir_bench import FDS, TargetBins
 from dir_bench.training.network import synchronise_batch_norm
 
 def outcome(inputs, rank, world):
@@ -90,6 +91,16 @@ def worker(rank, world, path):
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
     for key in plain:
         torch.testing.assert_close(state[key], plain[key], rtol=1e-9, atol=1e-9)
+    layer = FDS(3, bins=TargetBins.regular(0, 4, 1), kernel_size=3)
+    whole = FDS(3, bins=TargetBins.regular(0, 4, 1), kernel_size=3)
+    labels = torch.arange(7.0) % 4
+    moments, all_of_them = layer.new_moments(), whole.new_moments()
+    moments.add(inputs[rank::world].float(), labels[rank::world])
+    all_of_them.add(inputs.float(), labels)
+    all_of_them.reduced = True  # each process has all
+    layer.end_epoch(moments, 0)
+    whole.end_epoch(all_of_them, 0)
+    torch.testing.assert_close(layer.state_dict(), whole.state_dict())
     dist.destroy_process_group()
 
 if __name__ == "__main__":
