@@ -114,6 +114,15 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work, command
     assert stamps == {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
 
 
+def test_missing_data_are_said_without_torch(tmp_path):
+    heavy = "{'torch', 'torchvision', 'pandas', 'scipy'}"
+    code = "import sys; from dir_bench.cli import main; print(main(['train', 'dataset=agedb']))"
+    code += f"; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines() == ["2", "[]"]
+    assert "dir-bench data fetch agedb" in done.stderr
+
+
 def test_hydras_own_flags_work(work):
     shown = command(work, "train", "method=sqinv_lds", "--cfg", "job")
     assert shown.returncode == 0, shown.stderr
