@@ -92,7 +92,7 @@ class _Axis:
         if isinstance(value, Glob):
             return len(self._files(value))
         if isinstance(value, RangeSweep):
-            start, stop, step = (float(number) for number in (value.start, value.stop, value.step))
+            start, stop, step = (float(number or 0) for number in (value.start, value.stop, value.step))
             steps = (stop - start) / step if step else math.inf
             if not math.isfinite(steps):
                 raise UserError(f"{self.text} has no end: range(START,STOP,STEP) needs finite numbers and a step")
