@@ -1,18 +1,26 @@
 """Text and csv files: what is no such text, or does not have the columns, is named with file and line."""
 
+from __future__ import annotations
+
 import codecs
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.plain import read_plain
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 BYTES = "surrogateescape"
 """How bytes that are no UTF-8 are kept, as the file system's functions keep them: AgeDB has such file names."""

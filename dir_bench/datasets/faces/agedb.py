@@ -1,16 +1,22 @@
 """AgeDB-DIR: a person's age from a picture of the face (Yang et al. 2021, App. B.2)."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
-from typing import ClassVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, ClassVar
 
 from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.faces.base import Faces
 from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
 from dir_bench.datasets.splits import faces_from_names, split_by_label
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 log = logging.getLogger("dir_bench")
 

@@ -4,17 +4,23 @@ Each of them adds where its files come from, what its list must hold, how its sp
 format of its raw files (Yang et al. 2021, App. B.1–B.2).
 """
 
+from __future__ import annotations
+
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, ClassVar
 
 from dir_bench.datasets.download.fetch import Remote
 from dir_bench.datasets.images import Images, write_list
 from dir_bench.errors import UserError
 from dir_bench.files.text import read_csv
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 HIGHEST_AGE = 200
 

@@ -5,14 +5,14 @@ Rothe et al., "DEX: Deep EXpectation of apparent age from a single image", ICCV 
 (YyzHarry/imbalanced-regression, `imdb-wiki-dir/data/create_imdb_wiki.py`).
 """
 
+from __future__ import annotations
+
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy.io import savemat
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
@@ -20,6 +20,12 @@ from dir_bench.datasets.faces.mat import read_structure
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
 from dir_bench.files.plain import NotThere
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 Database = Literal["imdb", "wiki"]
 READ = ("dob", "photo_taken", "full_path", "face_score", "second_face_score")
@@ -134,6 +140,8 @@ def write_mat(path: Path, db: Database, rows: pd.DataFrame) -> None:
         else:
             field = rows[name].to_numpy(types.get(name, np.float64)).reshape(1, -1)
         structure[name][0, 0] = field
+    from scipy.io import savemat
+
     buffer = BytesIO()
     savemat(buffer, {db: structure}, do_compression=True)  # type: ignore[arg-type]
     write_bytes(path, HEADER + buffer.getvalue()[len(HEADER) :])  # SciPy's text holds the time of day

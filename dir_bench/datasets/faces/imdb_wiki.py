@@ -1,17 +1,24 @@
 """IMDB-WIKI-DIR: a person's age from a picture of the face (Yang et al. 2021, App. B.1)."""
 
+from __future__ import annotations
+
 from datetime import date
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.faces import imdb_meta
 from dir_bench.datasets.faces.base import Faces
 from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 ETHZ = "https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/static"
 REMOTES = (
