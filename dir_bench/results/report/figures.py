@@ -7,9 +7,9 @@ import pandas as pd
 
 from dir_bench.errors import UserError
 from dir_bench.results.plots import PLOTS, Options, draw
-from dir_bench.results.plots.runs import Group, group_records
-from dir_bench.results.plots.style import svg
-from dir_bench.results.tables import REFERENCE, Table, is_score
+from dir_bench.results.plots.runs import Group, group_records, readable
+from dir_bench.results.plots.style import styled, svg
+from dir_bench.results.rows import REFERENCE, Table, is_score
 
 MOST = 6
 """Methods that one figure can hold."""
@@ -42,14 +42,21 @@ def draw_all(table: Table, records: pd.DataFrame) -> Figures:
     everything = group_records(records)
     base = table.compared or REFERENCE
     groups, note = _chosen(everything, table, base)
-    reference = next((group for group in groups if group.label == base), None)
     drawn, missing = [], dict[str, list[str]]()
     for name, kind in PLOTS.items():
+        unread: list[UserError] = []
         try:
+            with styled():
+                kept, unread = readable(groups, kind.reads)
+            if not kept:
+                raise unread.pop(0)
+            over = next((group for group in kept if group.label == base), None)
             shows = kind.shows.replace("--reference", base).replace("--anchor", "the most frequent label")
-            drawn.append((name, shows, svg(draw(name, groups, Options(reference)))))
+            drawn.append((name, shows, svg(draw(name, kept, Options(over)))))
         except UserError as error:
             missing.setdefault(str(error), []).append(name)
+        for reason in unread:
+            missing.setdefault(str(reason), []).append(f"a run in {name}")
     reasons = tuple((tuple(names), reason) for reason, names in missing.items())
     return Figures(tuple(drawn), reasons, tuple(group.label for group in groups), note)
 

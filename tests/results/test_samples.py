@@ -10,7 +10,7 @@ from scipy import stats
 
 from dir_bench.errors import UserError
 from dir_bench.evaluation.metrics import depth_errors, depth_terms, regression_errors
-from dir_bench.results.errors import contributions, metric_of, read_predictions
+from dir_bench.results.samples import contributions, metric_of, read_predictions
 from dir_bench.results.store import RunFolder
 
 Make = Callable[..., RunFolder]
