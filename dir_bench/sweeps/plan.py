@@ -138,7 +138,7 @@ def duration(seconds: float) -> str:
 
 def _times(jobs: Iterable[PlannedJob]) -> dict[str, list[float]]:
     """Return the seconds of finished runs by `_cost`: newest runs of the jobs' datasets, whatever sweep they are of."""
-    times = defaultdict(list)
+    times: dict[str, list[float]] = defaultdict(list)
     for folder in {Path(job.config.paths.outputs) / names(job.config)[0] for job in jobs}:
         for key, found in run_times(folder).items():
             times[key] += found
