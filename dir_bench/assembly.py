@@ -166,7 +166,7 @@ def _least(*bounds: int | None) -> int | None:
 
 def take_backbone(network: Network, run: Path) -> None:
     """Load the backbone that a finished run selected; UserError if its shapes differ."""
-    state = checkpoint.load(RunFolder(run).best_checkpoint)["network"]
+    state = checkpoint.load_best(RunFolder(run).best_checkpoint)["network"]
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     anew = tuple(f"{name}." for name in refitted(network.backbone))
     own = {k: v for k, v in network.backbone.state_dict().items() if k.startswith(anew)}
