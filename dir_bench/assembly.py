@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -84,11 +85,13 @@ def build_network(config: Config, data: Data) -> Network:
 def build_parts(config: Config, data: Data, backbone: nn.Module) -> dict[str, Part]:
     """Build what the method is made of, by name: the groups' own parts, then those of `parts`, in their order."""
     bins = target_bins(config.dataset)
+    shift, scale = target_units(config, data)
     facts = Facts(
         bins=bins,
         counts=data.train.label_counts(bins),
         targets=data.train.targets,
-        target_scale=config.dataset.target_scale,
+        target_scale=scale,
+        target_shift=shift,
         feature_dim=int(backbone.feature_dim),  # type: ignore[arg-type]
         backbone=backbone,
         statistics_split=data.fds,
@@ -99,6 +102,18 @@ def build_parts(config: Config, data: Data, backbone: nn.Module) -> dict[str, Pa
     if not isinstance(parts["head"], Head):
         raise UserError(f"parts.head must be a head (`methods.part.Head`), not {type(parts['head']).__name__}")
     return parts
+
+
+def target_units(config: Config, data: Data) -> tuple[float, float]:
+    """Return the label that is 0 in network units, and how many label units one of them is.
+
+    Published datasets have theirs in the config. With `dataset.standardize`, the training targets have mean 0 and
+    standard deviation 1: the network begins where they lie, whatever their unit is.
+    """
+    if not config.dataset.standardize:
+        return 0.0, config.dataset.target_scale
+    targets = np.asarray(data.train.targets, np.float64)
+    return float(targets.mean()), float(targets.std()) or 1.0
 
 
 def train_on(data: Data, network: Network, device: torch.device) -> Data:

@@ -136,5 +136,9 @@ def _check_numbers(config: Config) -> None:
             raise UserError(f"trainer.{name}={value} must be at least 1")
     if trainer.clip_norm is not None and not trainer.clip_norm > 0:
         raise UserError(f"trainer.clip_norm={trainer.clip_norm} must be above 0 (null: no clipping)")
+    if config.dataset.standardize and config.dataset.dense:
+        raise UserError(
+            f"dataset.standardize=true is for one target a sample, and {config.dataset.title} has maps of them"
+        )
     if not config.dataset.target_scale > 0:
         raise UserError(f"dataset.target_scale={config.dataset.target_scale} must be above 0")

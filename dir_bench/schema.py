@@ -50,7 +50,14 @@ BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 
 ADDED = (
     *("head", "mixup", "subset", "resample", "reweight.beta"),
-    *("parts", "stages.first", "stages.freeze", "trainer.select", "dataset.source.exif_orientation"),
+    *(
+        "dataset.standardize",
+        "parts",
+        "stages.first",
+        "stages.freeze",
+        "trainer.select",
+        "dataset.source.exif_orientation",
+    ),
 )
 """Keys that came after the first runs: left out of an identity while they are as they are by default."""
 
@@ -130,7 +137,8 @@ class DatasetConfig:
     fds_first: int = 0
     fds_last: int = 0
     regions: Shots = field(default_factory=Shots)
-    target_scale: float = 1.0
+    target_scale: float = 1.0  # label units per network unit
+    standardize: bool = False  # network units are standard deviations from the mean of the training targets instead
     monitor: str = "mae"
     extra_errors: str = "none"
     dense: bool = False  # a target for every pixel, so no sample has a label of its own

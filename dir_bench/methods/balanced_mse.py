@@ -130,7 +130,7 @@ class _BalancedMSE(Head):
         super().__init__()
         if not 0 < sigma < math.inf or not 0 <= sigma_lr < math.inf:
             raise ValueError(f"sigma={sigma} must be above 0, and sigma_lr={sigma_lr} not below")
-        self.target_scale = facts.target_scale
+        self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         self.sigma = nn.Parameter(torch.tensor(sigma / facts.target_scale), requires_grad=sigma_lr > 0)
         if sigma_lr > 0:
             self.settings = {"lr": sigma_lr, "weight_decay": 0.0}
@@ -153,7 +153,7 @@ class BMC(_BalancedMSE):
 
     def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """Return the loss of each sample."""
-        return bmc(output, targets / self.target_scale, self.sigma)[:, None]
+        return bmc(output, self.in_network_units(targets), self.sigma)[:, None]
 
 
 class GAI(_BalancedMSE):
@@ -174,7 +174,7 @@ class GAI(_BalancedMSE):
         super().__init__(facts, sigma, sigma_lr)
         from sklearn.mixture import GaussianMixture  # a second, which other methods do not need
 
-        labels = labels_to_fit(facts) / facts.target_scale
+        labels = (labels_to_fit(facts) - facts.target_shift) / facts.target_scale
         fitted = GaussianMixture(min(components, len(np.unique(labels))), random_state=0).fit(labels[:, None])
         for name, values in (
             ("means", fitted.means_),
@@ -185,7 +185,7 @@ class GAI(_BalancedMSE):
 
     def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """Return the loss of each target."""
-        return gai(output, targets / self.target_scale, self.sigma, self.means, self.variances, self.weights)
+        return gai(output, self.in_network_units(targets), self.sigma, self.means, self.variances, self.weights)
 
 
 class BNI(_BalancedMSE):
@@ -213,13 +213,14 @@ class BNI(_BalancedMSE):
         super().__init__(facts, sigma, sigma_lr)
         first, counts = facts.bins.first, facts.counts
         density = counts[first:] if lds is None else lds_density(counts[first:], **lds)
-        centers, shares = histogram(bin_values(facts.bins, value)[first:] / facts.target_scale, density)
+        values = (bin_values(facts.bins, value)[first:] - facts.target_shift) / facts.target_scale
+        centers, shares = histogram(values, density)
         self.register_buffer("centers", torch.from_numpy(centers).float(), persistent=False)
         self.register_buffer("shares", torch.from_numpy(shares).float(), persistent=False)
 
     def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """Return the loss of each target."""
-        return bni(output, targets / self.target_scale, self.sigma, self.centers, self.shares)
+        return bni(output, self.in_network_units(targets), self.sigma, self.centers, self.shares)
 
 
 MOST = 50_000

@@ -136,7 +136,8 @@ class ConR(Part):
     ) -> None:
         super().__init__()
         self.weight, self.settings_of_loss = weight, {"window": window, "temperature": temperature, "e": e}
-        self.bins, self.target_scale = facts.bins, facts.target_scale
+        self.bins = facts.bins
+        self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         table = bin_weights(facts.counts, reweight, first=facts.bins.first, lds=lds)
         self.register_buffer("table", torch.from_numpy(table), persistent=False)
 
@@ -144,7 +145,7 @@ class ConR(Part):
         """Return the weighted regulariser of the batch; the first output is taken for the prediction."""
         assert step.features is not None
         assert step.output is not None
-        predictions = step.output[:, :1].float() * self.target_scale
+        predictions = step.output[:, :1].float() * self.target_scale + self.target_shift
         features, weights = step.features.float(), self.table[self.bins.index(step.targets)]
         if step.targets.dim() > 1:
             return self.weight * conr_of_maps(features, step.targets, predictions, weights, **self.settings_of_loss)

@@ -76,7 +76,8 @@ class DistLoss(Part):
         self, facts: Facts, weight: float = 1.0, bandwidth: float = 0.5, reweight: Any = "none", aligned: bool = True
     ) -> None:
         super().__init__()
-        self.weight, self.aligned, self.bins, self.target_scale = weight, aligned, facts.bins, facts.target_scale
+        self.weight, self.aligned, self.bins = weight, aligned, facts.bins
+        self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         table = bin_weights(facts.counts, reweight, first=facts.bins.first)
         self.register_buffer("table", torch.from_numpy(table), persistent=False)
         self._grid = facts.bins.edges[facts.bins.first : -1]
@@ -95,7 +96,7 @@ class DistLoss(Part):
     def expected(self, like: Tensor) -> Tensor:
         """Return `expected_labels` for a batch, in network units; made once for each size."""
         if len(like) not in self._expected:
-            labels = expected_labels(self._grid, self._share, len(like)) / self.target_scale
+            labels = (expected_labels(self._grid, self._share, len(like)) - self.target_shift) / self.target_scale
             self._expected[len(like)] = torch.from_numpy(labels).to(like.device, like.dtype)
         return self._expected[len(like)]
 

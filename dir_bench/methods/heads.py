@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dir_bench.labels import TargetBins
@@ -23,15 +23,29 @@ class Regression(Head):
     Args:
         loss: Elementwise loss of (prediction, target) in network units.
         target_scale: Label units per network unit.
+        target_shift: The label that is 0 in network units.
+        start: What it predicts before it learned anything, in network units; None: what the last layer begins with.
     """
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], target_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        target_scale: float = 1.0,
+        target_shift: float = 0.0,
+        start: float | None = None,
+    ) -> None:
         super().__init__()
-        self.loss, self.target_scale = loss, target_scale
+        self.loss, self.target_scale, self.target_shift, self.start = loss, target_scale, target_shift, start
+
+    def initialise(self, regressor: nn.Module) -> None:
+        """Set the bias of the last layer."""
+        biases = [p for name, p in regressor.named_parameters() if name.rpartition(".")[2] == "bias"]
+        if self.start is not None and biases:
+            nn.init.constant_(biases[-1], self.start)
 
     def losses(self, output: Tensor, targets: Tensor, features: Tensor | None = None) -> Tensor:
         """Return the elementwise losses."""
-        return self.loss(output, (targets / self.target_scale).to(output.dtype))
+        return self.loss(output, self.in_network_units(targets).to(output.dtype))
 
     def decode(self, output: Tensor) -> Tensor:
         """Return the output itself."""

@@ -42,6 +42,7 @@ class Facts:
         counts: Training samples (or pixels) per bin, int64 of shape ``(b,)``.
         targets: Those of the training split as `Split.targets` has them; label units, shape ``(n,)``, for scalar ones.
         target_scale: Label units per network unit.
+        target_shift: The label that is 0 in network units.
         feature_dim: Width of the features.
         backbone: The network before its last layer; not to be kept as a submodule, whose weights are its own.
         statistics_split: What the dataset names for statistics of features; None: the training split.
@@ -54,6 +55,7 @@ class Facts:
     feature_dim: int
     backbone: nn.Module
     statistics_split: Split | None = None
+    target_shift: float = 0.0
 
 
 @dataclass
@@ -179,12 +181,18 @@ class Head(Part):
     Attributes:
         outputs: Of the last layer for each target.
         target_scale: Label units per unit of what `decode` returns.
+        target_shift: The label that 0 of it stands for.
         trains_regressor: False where the losses are of features alone; the last layer then stays as initialised.
     """
 
     outputs: int = 1
     target_scale: float = 1.0
+    target_shift: float = 0.0
     trains_regressor: ClassVar[bool] = True
+
+    def in_network_units(self, targets: Tensor) -> Tensor:
+        """Return targets, given in label units, in the unit of what `decode` returns."""
+        return (targets - self.target_shift) / self.target_scale
 
     def initialise(self, regressor: nn.Module) -> None:
         """Give the last layer the weights that it begins with, from torch's random numbers; else it keeps its own."""

@@ -59,7 +59,8 @@ class UVOTE(Head):
         super().__init__()
         if experts < 1 or answer not in ANSWERS:
             raise ValueError(f"experts={experts} must be at least 1, and answer={answer} one of {', '.join(ANSWERS)}")
-        self.outputs, self.target_scale, self.bins = 2 * experts, facts.target_scale, facts.bins
+        self.outputs, self.bins = 2 * experts, facts.bins
+        self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         self.epochs, self.answer, self.others = epochs, answer, 0.0 if epochs else 1.0
         first, counts = facts.bins.first, facts.counts[facts.bins.first :]
         tables = []
@@ -85,7 +86,7 @@ class UVOTE(Head):
     def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """Return the sum over experts of the weighted likelihood of each target."""
         mean, log_scale = self._split(output)
-        likelihood = laplace_nll(mean, log_scale, targets / self.target_scale)
+        likelihood = laplace_nll(mean, log_scale, self.in_network_units(targets))
         weights = self.tables[:, self.bins.index(targets).squeeze(1)].movedim(0, 1)
         each = weights * likelihood
         return each[:, :1] + self.others * each[:, 1:].sum(1, keepdim=True)

@@ -92,11 +92,15 @@ class HeadToggle(Toggle):
 
     def part(self, config: Config, facts: Facts) -> Part | None:
         """Return the head itself; a part of the config named `head` takes its place."""
+        import numpy as np
         import torch
 
         from dir_bench.methods.heads import Classification, Regression, class_values
 
         if not self.on:
-            return Regression(config.loss.function(), facts.target_scale)
+            start = None
+            if config.dataset.standardize:
+                start = float(np.median(facts.targets) - facts.target_shift) / facts.target_scale
+            return Regression(config.loss.function(), facts.target_scale, facts.target_shift, start)
         values: Any = torch.from_numpy(class_values(facts.bins, self.value))
         return Classification(facts.bins, values, expected=self.decode == "expected")
