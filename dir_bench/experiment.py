@@ -23,11 +23,12 @@ from dir_bench.assembly import (
     build_network,
     build_trainer,
     load_data,
-    take_backbone,
+    take_stage_one,
     train_on,
 )
-from dir_bench.atomic import write_npz
+from dir_bench.atomic import json_text, write_npz
 from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
+from dir_bench.departures import departures
 from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.interrupt import Interrupted
 from dir_bench.results.naming import (
@@ -44,13 +45,14 @@ from dir_bench.schema import (
     BY_CONTENT,
     NUMBERLESS,
     Config,
+    left_out,
     look_up,
     toggle_groups,
-    unset,
 )
 from dir_bench.task import Task, label_record
 from dir_bench.toggles.stages import Stages
 from dir_bench.training import checkpoint
+from dir_bench.training.batch_norm import enough_samples
 from dir_bench.training.features import feature_statistics
 from dir_bench.training.recorder import Recorder
 
@@ -86,6 +88,7 @@ def identities(config: Config, hashes: dict[str, str] | None = None) -> tuple[st
         hashes: Remembers what was hashed, for the many configs of a sweep; None: read the files.
     """
     known = {} if hashes is None else hashes
+    config = replace(config, trainer=replace(config.trainer, devices=_processes(config)))
 
     def once(key: str, find: Callable[[], str]) -> str:
         if key not in known:
@@ -104,7 +107,7 @@ def identities(config: Config, hashes: dict[str, str] | None = None) -> tuple[st
     if config.stages.from_run is not None:
         chosen = repr((config.stages.from_run, config.dataset.source, config.subset, config.backbone))
         plain["stages"]["from_run"] = once(chosen, lambda: file_hash(_given_stage_one(config).best_checkpoint))
-    ignored = (*NUMBERLESS, *unset(plain))
+    ignored = left_out(config)
     return identity(plain, ignored), identity(plain, (*ignored, "seed"))
 
 
@@ -169,6 +172,8 @@ def run(config: Config, command: tuple[str, ...] = (), *, wait: bool = False) ->
     with folder.lock(wait=wait):
         if wait and RunFolder(folder.path).state == "done":  # while this process waited
             return Outcome(folder.path, recorded(folder.path), skipped=True)
+        if found := departures(config):
+            log.info("to be said beside published numbers: %s", "; ".join(found))
         environment = run_environment() | {"device": _device_name(config), "command": list(command)}
         folder.start(configs.to_dict(config), environment)
         try:
@@ -235,6 +240,13 @@ def _limit_threads(config: Config) -> None:
         torch.set_num_threads(config.trainer.threads)
 
 
+def _processes(config: Config) -> int:
+    """Return over how many processes a run trains: those that torchrun or Slurm started, else those asked for."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return int(os.environ.get("SLURM_NTASKS", 1)) if "SLURM_PROCID" in os.environ else config.trainer.devices
+
+
 def _rank_outside() -> int:
     """Return this process's rank if torchrun or Slurm started it beside others, else 0."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
@@ -289,14 +301,15 @@ def _run(
     network = build_network(config, data)
     data = train_on(data, network, fabric.device)
     if stage_one is not None:
-        take_backbone(network, stage_one)
+        take_stage_one(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)
     if fabric.is_global_zero:
         write_npz(folder.labels_path, **label_record(config, task))
     with Recorder(folder, trainer, config, active=fabric.is_global_zero) as recorder:
         trainer.report = recorder.record
         trainer.tick = recorder.tick
-        trainer.fit()
+        with enough_samples():
+            trainer.fit()
         best = checkpoint.load(folder.best_checkpoint)
         trainer.module.load_state_dict(best["network"])
         columns = trainer.columns(data.test)
@@ -304,7 +317,7 @@ def _run(
         errors = task.errors(data.test.judged, prediction)
         metrics = describe(config, command) | {
             "monitor": {
-                "name": config.dataset.monitor,
+                "name": config.loss.monitor(config),
                 "best": best["value"],
                 "epoch": best["epoch"],
                 "split": data.selected_on,
@@ -339,6 +352,7 @@ def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
         "identity": run_identity,
         "row_id": row_id,
         "command": list(command),
+        "departures": departures(config),
         "table_metrics": config.dataset.table_metrics,
     }
 
@@ -347,6 +361,12 @@ def recorded(path: Path) -> dict[str, Any]:
     """Return the metrics.json of a finished run."""
     metrics: dict[str, Any] = json.loads(RunFolder(path).metrics_path.read_text(encoding="utf-8"))
     return metrics
+
+
+def repeats(path: Path, metrics: Mapping[str, Any]) -> bool:
+    """Tell whether test errors are those that a run recorded; what is no number, null in the file, equals itself."""
+    again: dict[str, Any] = json.loads(json_text(metrics["test"]))
+    return bool(again == recorded(path)["test"])
 
 
 def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None = None) -> dict[str, Any]:
@@ -392,10 +412,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
-    rename = getattr(network.backbone, "from_official", None)
-    if rename is None:
-        raise UserError(f"{config.backbone['_target_']} has no published checkpoints: choose another backbone")
-    backbone, regressor = rename(state)
+    backbone, regressor = network.backbone.from_official(state)
     try:
         network.backbone.load_state_dict(backbone)
         network.regressor.load_state_dict(regressor)

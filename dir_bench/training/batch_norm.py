@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dir_bench.errors import UserError
+
 
 def has_batch_norm(module: nn.Module) -> bool:
     """Tell whether anything in it normalises over the batch in training."""
@@ -43,6 +45,20 @@ def _replace(module: nn.Module, make: Callable[..., _BatchNorm]) -> nn.Module:
         else:
             _replace(child, make)
     return module
+
+
+@contextmanager
+def enough_samples() -> Iterator[None]:
+    """Turn torch's refusal to normalise one value a channel into a UserError that says what to set."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "batch norm needs at least two samples in a training batch, and one has a single sample: raise "
+            "trainer.batch_size, or choose a backbone without batch norm"
+        ) from error
 
 
 @contextmanager
@@ -148,7 +164,7 @@ class GhostBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         smallest = 1 if input.shape[2:].numel() > 1 else 2
-        first, *others = input.split(group_sizes(len(input), self.groups, smallest))
+        first, *others = torch.split(input, group_sizes(len(input), self.groups, smallest))
         outputs = [super().forward(first)]
         outputs += [batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps) for part in others]
         return torch.cat(outputs)
