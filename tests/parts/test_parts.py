@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 METHODS = sorted(path.stem for path in (HERE / "configs" / "method").glob("*.yaml"))
 NAMES = {
     "balanced": "BALANCED",
-    "closeness": "CLOSENESS",
+    "closeness": "TWO-VIEWS",
     "experts": "EXPERTS",
     "laplace": "LAPLACE",
     "sharpness": "SHARPNESS",
@@ -155,6 +155,13 @@ def test_a_part_says_itself_what_it_cannot_go_with(compose, monkeypatch):
         experiment.run_folder(compose("method=spread", "fds=gaussian"))
 
 
+def test_the_readme_shows_the_regulariser_as_it_is_tested():
+    text = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
+    code = (HERE / "house" / "spread.py").read_text(encoding="utf-8").split('"""', 2)[2].strip()
+    assert f"```python\n{code}\n```" in text
+    assert len(code.splitlines()) <= 20
+
+
 TWO = """
 import sys, torch
 from dir_bench.cli import main
@@ -193,7 +200,7 @@ def test_parts_on_two_processes_give_the_numbers_of_one(compose, tmp_path, data_
     for method in METHODS:
         settings = compose(f"method={method}", outputs="one")
         one = experiment.run(settings)
-        (two,) = (tmp_path / "two" / "arrays" / method).glob("*/metrics.json")
+        (two,) = (tmp_path / "two" / "arrays" / one.metrics["slug"]).glob("*/metrics.json")
         both = [run["test"]["all"]["mae"] for run in (one.metrics, experiment.recorded(two.parent))]
         assert np.isfinite(both).all()
         if method not in COUPLED:
