@@ -297,6 +297,16 @@ def test_the_subset_of_fds_comes_in_the_order_of_its_list(tmp_path: Path) -> Non
     assert np.concatenate(loader.order(3)).tolist() == list(range(len(after)))
 
 
+def test_lengths_and_kernels_are_those_of_the_paper(of_dataset: dict[str, Config]) -> None:
+    assert {name: of_dataset[name].trainer.epochs for name in (*FACES, "nyud2", "shhs")} == {
+        **dict.fromkeys(FACES, 90),
+        "nyud2": 20,
+        "shhs": 80,
+    }
+    for each in of_dataset.values():
+        assert (each.lds.kernel_size, each.lds.sigma, each.fds.kernel_size, each.fds.sigma) == (5, 2, 5, 2)
+
+
 def test_published_sts_b_batches_hold_any_lengths(of_dataset: dict[str, Config]) -> None:
     assert not of_dataset["sts_b"].trainer.bucket_by_length
     assert config.compose(["dataset=sts_b", "backbone=bilstm_small"]).trainer.bucket_by_length  # a recipe of our own
