@@ -28,7 +28,7 @@ from dir_bench.assembly import (
 )
 from dir_bench.atomic import json_text, write_npz
 from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
-from dir_bench.departures import departures
+from dir_bench.departures import departures, missing_starts
 from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.interrupt import Interrupted
 from dir_bench.results.naming import (
@@ -172,8 +172,8 @@ def run(config: Config, command: tuple[str, ...] = (), *, wait: bool = False) ->
     with folder.lock(wait=wait):
         if wait and RunFolder(folder.path).state == "done":  # while this process waited
             return Outcome(folder.path, recorded(folder.path), skipped=True)
-        if found := departures(config):
-            log.info("to be said beside published numbers: %s", "; ".join(found))
+        for start in missing_starts(config):
+            log.info("%s: set %s to begin where published runs do", start.without, start.key)
         environment = run_environment() | {"device": _device_name(config), "command": list(command)}
         folder.start(configs.to_dict(config), environment)
         try:

@@ -362,7 +362,7 @@ def test_a_run_without_the_published_start_says_so(
     with caplog.at_level(logging.INFO, "dir_bench"):
         folder = experiment.run(settings).folder
     assert [record.message for record in caplog.records if "not from any weights" in record.message] == [
-        "to be said beside published numbers: not from any weights"
+        "not from any weights: set backbone.weights to begin where published runs do"
     ]
     assert experiment.recorded(folder)["departures"] == ["not from any weights"]
     assert folder == experiment.run_folder(compose("trainer.epochs=1")).path  # it says what is there, and changes none
