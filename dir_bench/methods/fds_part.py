@@ -47,6 +47,7 @@ class FDSPart(FDS, Part):
         """Take over all statistics of stage one, and how far it got, if that is asked for."""
         if self.second_stage == "taken_over" and first:
             self.load_state_dict(first)
+            self.in_turn = False  # its epochs begin at 0 again, those of the statistics do not
             self.aliased.fill_(False)  # what is loaded into two tensors is two tensors, as published
 
     def epoch_begins(self, epoch: int) -> None:

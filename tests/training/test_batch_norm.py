@@ -93,6 +93,7 @@ CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reaso
 THREE_PROCESSES = """
 import sys, torch, torch.distributed as dist
 from torch import nn
+from dir_bench import FDS, TargetBins
 from dir_bench.training.batch_norm import synchronise_batch_norm, uncounted
 
 def outcome(batches, rank, world, device):
@@ -124,7 +125,19 @@ def worker(rank, world, path, device):
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
     for key in plain:
         torch.testing.assert_close(state[key], plain[key], rtol=1e-9, atol=1e-9)
+    pools_statistics(inputs.float(), rank, world)
     dist.destroy_process_group()
+
+def pools_statistics(inputs, rank, world):
+    layer, whole = (FDS(3, bins=TargetBins.regular(0, 4, 1), kernel_size=3).to(inputs.device) for _ in range(2))
+    labels = torch.arange(len(inputs), device=inputs.device) % 4 + 0.0
+    moments, all_of_them = layer.new_moments(), whole.new_moments()
+    moments.add(inputs[rank::world], labels[rank::world])
+    all_of_them.add(inputs, labels)
+    all_of_them.reduced = True  # each process has all
+    layer.end_epoch(moments, 0)
+    whole.end_epoch(all_of_them, 0)
+    torch.testing.assert_close(layer.state_dict(), whole.state_dict())
 
 if __name__ == "__main__":
     torch.multiprocessing.start_processes(worker, (3, *sys.argv[1:]), nprocs=3, start_method="fork")
@@ -133,7 +146,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
-def test_processes_normalise_as_one_and_padding_does_not_count(tmp_path: Path, device: str) -> None:
+def test_processes_normalise_as_one_without_their_padding_and_fds_pools_theirs(tmp_path: Path, device: str) -> None:
     script = tmp_path / "three.py"
     script.write_text(THREE_PROCESSES)
     done = subprocess.run(
