@@ -94,16 +94,16 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized()):
-            return batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            return super().forward(input)
         if not self.padding:
             return self._over_processes(input)
         # No sample takes part in the reductions, forward and backward, in float32 as those of the other processes
-        # are. What becomes of the padding has no effect, but must be finite.
+        # are. What becomes of the padding has no effect, but must be finite, and give every weight a gradient (of 0).
         none = self._over_processes(input[:0].to(torch.promote_types(input.dtype, torch.float32))).to(input.dtype)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        mean, var = self.running_mean.clone(), self.running_var.clone()  # the next batch will move the originals
-        return torch.cat([none, batch_norm(input, mean, var, self.weight, self.bias, False, 0.0, self.eps)])
+        passed, shape = input.detach(), [1, -1] + [1] * (input.dim() - 2)
+        if self.affine:
+            passed = (passed * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+        return torch.cat([none, passed])
 
     def _over_processes(self, input: Tensor) -> Tensor:
         if input.is_cuda:
