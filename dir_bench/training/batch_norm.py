@@ -1,9 +1,12 @@
 """Which samples batch norm normalises together: those of all processes, or groups as of so many GPUs."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_functional
@@ -11,12 +14,33 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dir_bench.datasets.base import Split
 from dir_bench.errors import UserError
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-def has_batch_norm(module: nn.Module) -> bool:
-    """Tell whether anything in it normalises over the batch in training."""
-    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
+
+def smallest_batch(network: nn.Module, split: Split, batch_size: int, fabric: Fabric) -> int:
+    """Return how many samples a training batch needs: 2 where batch norm has one value of a channel in each, else 1.
+
+    Whether it does, two samples show, in evaluation mode; they are looked at only where the last batch would be one.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    if not layers or len(split) % batch_size != 1 or len(split) == 1:
+        return 1
+    values: list[int] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: values.append(given[0][0, 0].numel())) for layer in layers
+    ]
+    training = network.training
+    with torch.no_grad():
+        inputs, _ = split.prepare(fabric.to_device(split.fetch(np.arange(2), None)), None)
+        network.eval()(inputs)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return 2 if 1 in values else 1
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:

@@ -28,7 +28,7 @@ from dir_bench.methods.part import Head, Part, Step
 from dir_bench.schema import TrainerConfig
 from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
-from dir_bench.training.batch_norm import has_batch_norm, uncounted
+from dir_bench.training.batch_norm import smallest_batch, uncounted
 from dir_bench.training.loaders import Batch, TrainLoader, on_device
 from dir_bench.training.losswatch import LossWatch
 from dir_bench.training.network import Network
@@ -101,7 +101,7 @@ class Trainer:
             augment,
             pin=self.fabric.device.type == "cuda",
             shuffled=shuffled,
-            smallest=2 if has_batch_norm(self.module) else 1,
+            smallest=smallest_batch(self.module, split, self.settings.batch_size, self.fabric),
         )
 
     def _draw(self, rng: np.random.Generator) -> IntArray | None:

@@ -4,16 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
+from dir_bench.datasets.base import ScalarTargets
 from dir_bench.training.batch_norm import (
     GhostBatchNorm,
     SyncBatchNorm,
     group_batch_norm,
     group_sizes,
-    has_batch_norm,
+    smallest_batch,
     synchronise_batch_norm,
 )
 
@@ -82,10 +85,35 @@ def test_replacing_keeps_weights_and_buffers() -> None:
         assert all(torch.equal(state[key], value) for key, value in replaced.state_dict().items())
 
 
-def test_which_networks_normalise_over_the_batch() -> None:
-    assert has_batch_norm(two_layers())
-    assert has_batch_norm(group_batch_norm(two_layers(), 2))
-    assert not has_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
+class Pictures(ScalarTargets):
+    """A split of pictures, all alike."""
+
+    def __init__(self, n: int) -> None:
+        self.targets = np.zeros(n, np.float32)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def fetch(self, indices: np.ndarray, rng: object) -> torch.Tensor:
+        return torch.ones(len(indices), 2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("network", "n", "smallest"),
+    [
+        (two_layers(), 9, 2),  # its second layer has one value a channel
+        (two_layers(), 10, 1),
+        (two_layers(), 1, 1),  # there is no batch to join
+        (nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)), 9, 1),  # nine values a channel in a single picture
+        (nn.Sequential(nn.Flatten(), nn.LayerNorm(50)), 9, 1),
+    ],
+)
+def test_one_sample_is_too_few_where_batch_norm_has_one_value_of_it(network: nn.Module, n: int, smallest: int) -> None:
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    fabric = Fabric(accelerator="cpu")
+    assert smallest_batch(network.train(), Pictures(n), 4, fabric) == smallest
+    assert network.training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
 CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
