@@ -19,15 +19,19 @@ from dir_bench.labels import TargetBins
 from dir_bench.schema import Config, Subset
 from dir_bench.task import Task
 
+_LARGEST = 1_000_000
+"""Samples of a stand-in: more fill the disk, and are a slip."""
+
 
 def _compose(name: str, data_dir: str | None, settings: Sequence[str] = ()) -> Config:
     known = configs.options("dataset")
     if name not in known:
         raise UserError(f"no dataset '{name}'{nearest(name, known)}: {', '.join(known)}")
-    return configs.compose([f"dataset={name}", *([f"paths.data={data_dir}"] if data_dir else []), *settings])
+    return configs.compose([f"dataset={name}", *settings], values={"paths.data": data_dir})
 
 
 def _dataset(config: Config) -> Dataset:
+    configs.check_dataset(config)
     built: Dataset = configs.build(config.dataset.source)
     return built
 
@@ -100,6 +104,8 @@ def prepare(name: str, data_dir: str | None = None, settings: Sequence[str] = ()
 
 def sample(name: str, data_dir: str | None = None, size: int | None = None) -> Path:
     """Write a stand-in for a dataset where its files would be, and return the folder."""
+    if size is not None and not 1 <= size <= _LARGEST:
+        raise UserError(f"--size {size} must be from 1 to {_LARGEST:,}: a stand-in is a small one")
     config = _compose(name, data_dir)
     where = config.dataset.source.get("data_dir")
     if where is None:
@@ -133,6 +139,8 @@ def split(name: str, data_dir: str | None = None, seed: int | None = None) -> Pa
     Raises:
         UserError: The raw files are missing, splits are there already, or the dataset has no such procedure.
     """
+    if seed is not None and seed < 0:
+        raise UserError(f"--seed {seed} must not be negative")
     dataset = _dataset(_compose(name, data_dir))
     if not isinstance(dataset, Splittable):
         raise UserError(f"{name} has no splits to rebuild: it needs {dataset.requirements}")

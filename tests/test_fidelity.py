@@ -185,8 +185,7 @@ def test_what_a_dataset_chooses_of_the_semantics_that_came_later(of_dataset: dic
 def test_rrt_with_fds_takes_over_the_statistics_of_the_run_it_begins_from(compose: Callable[..., Config]) -> None:
     settings = compose("method=rrt_fds", "semantics.fds_second_stage=taken_over", "stages.epochs=1")
     folder = experiment.run(settings).folder
-    first = experiment._stage_one(settings, ())
-    assert first is not None
+    first = experiment.run_folder(experiment.stage_one_config(settings)).path
     best, last = (
         torch.load(path, weights_only=True)["network"]
         for path in (first / "checkpoints/best.pt", folder / "checkpoints/last.pt")

@@ -1,16 +1,23 @@
 """Your own data as arrays: one .npz file with inputs and targets of each split."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
 
 SPLITS = ("train", "val", "test")
 

@@ -4,13 +4,22 @@ Published: RandomCrop(size, padding=16), RandomHorizontalFlip, ToTensor, Normali
 (YyzHarry/imbalanced-regression, agedb-dir/datasets.py and imdb-wiki-dir/datasets.py).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from torch import Tensor
+
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
 
 CPU_PICTURES = 8
 """Pictures cropped at once on a CPU: what its cache holds."""
@@ -81,7 +90,7 @@ def to_float(
     mean: Sequence[float],
     std: Sequence[float],
     out: Tensor | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Return (pixels / 255 − mean) / std as networks take it, as ToTensor and Normalize do to within 1e-6.
 
@@ -91,14 +100,14 @@ def to_float(
         std: Of each channel.
         out: Where the result goes, as returned. On a CPU a buffer used over and over saves a third of the time; it must
             not be filled again before its batch has been used.
-        dtype: Of the result, without `out`; narrower ones are rounded from float32.
+        dtype: Of the result, without `out`; None: float32. Narrower ones are rounded from float32.
 
     Returns:
         Floats of shape ``(b, channels, height, width)``, in channels_last memory.
     """
     b, height, width, channels = pixels.shape
     if out is None:
-        out = _empty(pixels.shape, dtype, pixels.device).permute(0, 3, 1, 2)
+        out = _empty(pixels.shape, dtype or torch.float32, pixels.device).permute(0, 3, 1, 2)
     rows = (b, height, width * channels)
     result = out.permute(0, 2, 3, 1).view(rows)
     values = result if out.dtype == torch.float32 else torch.empty_like(result, dtype=torch.float32)

@@ -5,6 +5,8 @@ torchvision 0.29 announces that it will drop this decoder; whatever it does not 
 Pillow's, which is also what the published code reads pictures with.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import os
@@ -15,19 +17,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torchvision.io  # registers the decoder
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torchvision.transforms.v2 import functional as transforms
 
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
 from dir_bench.parallel import ahead
+
+if TYPE_CHECKING:
+    import torch
+    from torchvision.transforms.v2 import functional as transforms
+else:
+    torch = Lazy("torch")
+    transforms = Lazy("torchvision.transforms.v2.functional")
 
 Pixels = npt.NDArray[Any]
 Item = TypeVar("Item")
@@ -37,7 +44,6 @@ CHUNK = 32
 """Files that a thread takes at a time."""
 NAMED = 10
 """Faulty files that an error names; of more it gives the number."""
-RGB = torchvision.io.ImageReadMode.RGB.value
 MEND = "replace the file or take its row out of the list"
 
 
@@ -128,11 +134,13 @@ def _read(path: Path, decode: Callable[[bytes], Result]) -> Result:
 
 def _rgb(content: bytes) -> Pixels:
     """Return all pixels as Pillow's convert("RGB") does, uint8 of shape ``(height, width, 3)``."""
+    import torchvision.io  # registers the decoder
+
     if hasattr(torch.ops.image, "decode_image"):
         encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         try:
             # The function of torchvision.io calls this operator, with a warning each time that it will go.
-            picture = torch.ops.image.decode_image(encoded, RGB, False)
+            picture = torch.ops.image.decode_image(encoded, torchvision.io.ImageReadMode.RGB.value, False)
         except RuntimeError:  # damaged, or a format it lacks: Pillow decides, and says what is wrong
             picture = None
         if picture is not None and picture.dtype == torch.uint8 and picture.ndim == 3:  # not 16 bits, nor an animation

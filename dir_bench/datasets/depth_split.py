@@ -1,19 +1,26 @@
 """Pictures with a depth map each: what the trainer takes of NYUD2-DIR."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.depth_transform import CROP, Augmentation, augment, draw, prepare, upsample
 from dir_bench.datasets.pixels import Store
 from dir_bench.labels import TargetBins
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
 
 CHUNK = 256
 """Depth maps read at a time where all are looked through: bounds the memory."""

@@ -8,15 +8,24 @@ Source: YyzHarry/imbalanced-regression, `nyud2-dir/nyu_transform.py` and `nyud2-
 which order; SciPy's `ndimage.rotate` and Pillow's `resize`, for what these two steps do to whole grey levels.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional as F
+else:
+    torch = Lazy("torch")
+    F = Lazy("torch.nn.functional")
 
 CROP = (228, 304)
 """Height and width of what the network sees, cut from the middle; test depth has this size too."""

@@ -4,22 +4,29 @@ Both are `Images` whose list the authors publish; here is what is particular to 
 its list must hold, how its splits were made, and a stand-in in the format of its raw files.
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
 from abc import ABC, abstractmethod
 from datetime import date
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dir_bench.datasets import imdb_meta
 from dir_bench.datasets.fetch import AUTHORS, Remote
 from dir_bench.datasets.images import MADE_UP, Images, made_up_labels, refuse_existing, write_list, write_pictures
 from dir_bench.datasets.splits import faces_from_names, split_by_label
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 log = logging.getLogger("dir_bench")
 

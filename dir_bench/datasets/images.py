@@ -5,19 +5,18 @@ the device. The published augmentation (Yang et al. 2021, App. B.1; agedb-dir/da
 crop, a mirror image every other time, (x − mean) / std.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import torch
 from PIL import Image
-from torch import Tensor
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.augment import crop_and_flip, draw_crop_and_flip, to_float
@@ -28,6 +27,15 @@ from dir_bench.datasets.pixels import Store, open_store
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+    pd = Lazy("pandas")
 
 SPLITS = ("train", "val", "test")
 SPLIT_BINS = 50

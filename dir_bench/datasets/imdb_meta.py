@@ -5,21 +5,26 @@ Rothe et al., "DEX: Deep EXpectation of apparent age from a single image", ICCV 
 (YyzHarry/imbalanced-regression, `imdb-wiki-dir/data/create_imdb_wiki.py`).
 """
 
+from __future__ import annotations
+
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy.io import loadmat, savemat
-from scipy.io.matlab import MatReadError
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 Database = Literal["imdb", "wiki"]
 READ = ("dob", "photo_taken", "full_path", "face_score", "second_face_score")
@@ -132,6 +137,8 @@ def write_mat(path: Path, db: Database, rows: pd.DataFrame) -> None:
         else:
             field = rows[name].to_numpy(types.get(name, np.float64)).reshape(1, -1)
         structure[name][0, 0] = field
+    from scipy.io import savemat
+
     buffer = BytesIO()
     savemat(buffer, {db: structure}, do_compression=True)  # type: ignore[arg-type]
     write_bytes(path, HEADER + buffer.getvalue()[len(HEADER) :])  # SciPy's text holds the time of day
@@ -149,6 +156,9 @@ def _read_fields(mat: Path, db: Database) -> dict[str, npt.NDArray[Any]]:
     """Return the fields in `READ`, each of shape (n,); UserError if the file does not have them so."""
     if not mat.is_file():
         raise UserError(f"{mat} is missing: it comes in the archive {db}_crop.tar of IMDB-WIKI (faces only)")
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     try:
         structure = loadmat(mat, variable_names=[db]).get(db)
     except (ValueError, TypeError, NotImplementedError, IndexError, OSError, MatReadError, zlib.error) as error:

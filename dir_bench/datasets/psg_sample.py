@@ -10,21 +10,28 @@ Not verified: units of visit 2, and all ranges and steps (8 bits). Belts have th
 files do at times (NSRR's block-edf-loader is tested on one).
 """
 
+from __future__ import annotations
+
 import io
 from collections.abc import Iterable, Sequence
 from datetime import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.images import refuse_existing
 from dir_bench.datasets.psg_tables import Visit, recordings_folder
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 FIRST_SUBJECT = 990_001
 """Stand-ins are numbered from here; NSRR's subjects are 200001 to about 206000."""

@@ -23,19 +23,26 @@ all UTF-8 (users of version 0.14.0 read them as cp1252 or mac_roman) and have ha
 latin-1, which accepts any, since ids and numbers are ASCII, and names are compared without regard to case.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.splits import Splits
 from dir_bench.errors import UserError, nearest
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 Visit = Literal["shhs1", "shhs2"]
 SUBJECT = "nsrrid"

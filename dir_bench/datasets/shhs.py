@@ -4,19 +4,18 @@ The benchmark was described, and never released; `docs/shhs.md` says what is bui
 why. Recordings of the Sleep Heart Health Study (Quan et al. 1997) come from NSRR to those who sign its agreement.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import torch
-from torch import Tensor
 
 from dir_bench.datasets import psg_sample, psg_store
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
@@ -24,7 +23,16 @@ from dir_bench.datasets.psg_signals import BREATHING, CHANNELS, MIN_SECONDS, REQ
 from dir_bench.datasets.psg_tables import Scores, read_scores, split_scores
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
+from dir_bench.lazy import Lazy
 from dir_bench.parallel import ahead
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+    pd = Lazy("pandas")
 
 VISITS = ("shhs1", "shhs2")
 RECORDINGS = {"shhs1": 5793, "shhs2": 2651}

@@ -5,16 +5,17 @@ split files are shipped by the authors (YyzHarry/imbalanced-regression, sts-b-di
 sentences have licences of their own.
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dir_bench.atomic import write_text
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
@@ -23,6 +24,12 @@ from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
 
 log = logging.getLogger("dir_bench")
 
