@@ -14,6 +14,7 @@ from torch import nn
 from dir_bench import config as configs
 from dir_bench.backbones.base import Backbone, as_backbone
 from dir_bench.datasets.base import Data, Dataset
+from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.subsets import curate
 from dir_bench.errors import UserError, last_line
 from dir_bench.methods.part import Facts, Head, Part
@@ -37,7 +38,11 @@ log = logging.getLogger("dir_bench")
 def load_data(config: Config, dataset: Dataset | None = None) -> Data:
     """Return the splits, curated if a subset is chosen; `dataset` is that of the config, where it is built already."""
     data: Data = (dataset or configs.build(config.dataset.source)).load()
-    return curate(data, target_bins(config.dataset), config.subset)
+    bins = target_bins(config.dataset)
+    if not config.dataset.dense:
+        for fault in faults(bins, {"train": data.train.targets, "val": data.val.targets, "test": data.test.targets}):
+            log.warning("%s", fault)
+    return curate(data, bins, config.subset)
 
 
 def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:

@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Splittable
-from dir_bench.datasets.fetch import WEIGHTS
-from dir_bench.datasets.fetch import fetch as download
+from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
+from dir_bench.datasets.coverage import faults
+from dir_bench.datasets.download.fetch import WEIGHTS
+from dir_bench.datasets.download.fetch import fetch as download
 from dir_bench.datasets.subsets import runs_of, train_counts
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
 from dir_bench.schema import Config, Subset
-from dir_bench.task import Task
+from dir_bench.task import Task, target_bins
 
 _LARGEST = 1_000_000
 """Samples of a stand-in: more fill the disk, and are a slip."""
@@ -53,7 +54,7 @@ def _state(config: Config, dataset: Dataset) -> str:
     if not Path(str(where)).is_dir():
         return "missing"
     try:
-        dataset.fingerprint()
+        (dataset.require if isinstance(dataset, Requiring) else dataset.fingerprint)()
     except UserError:
         return "incomplete"
     return "there"
@@ -63,6 +64,7 @@ def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) 
     """Return what a check found, as text with the label histogram by region, and its problems."""
     config = _compose(name, data_dir, settings)
     report = _dataset(config).check()
+    problems = report.problems + tuple(faults(target_bins(config.dataset), report.targets))
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
     if report.label_counts is not None:
         task = Task.of(config, partial(_counted, report.label_counts, config.subset))
@@ -71,9 +73,9 @@ def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) 
             facts = {f"subset {config.subset.name}": f"trains on {task.counts.sum()} of {whole}", **_where(task)}
             lines += [f"{key}: {value}" for key, value in facts.items()]
         lines += ["", _histogram(task)]
-    if not report.problems:
+    if not problems:
         lines.append("all is well")
-    return "\n".join(lines), report.problems
+    return "\n".join(lines), problems
 
 
 def _counted(count: Callable[[TargetBins], IntArray], subset: Subset, bins: TargetBins) -> IntArray:

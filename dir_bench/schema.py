@@ -50,7 +50,8 @@ BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 
 ADDED = (
     *("head", "mixup", "subset", "resample", "reweight.beta"),
-    *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
+    *("parts", "stages.first", "stages.freeze", "trainer.select", "dataset.source.exif_orientation"),
+    *("trainer.devices", "trainer.batch_norm_groups"),
     *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )
 """Keys that came after the first runs: left out of an identity while they are as they are by default.
