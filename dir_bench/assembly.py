@@ -66,8 +66,11 @@ def build_network(config: Config, data: Data) -> Network:
         torch.manual_seed(stream_seed(config.seed, "init", 2))
         parts = build_parts(config, data, backbone)
         torch.manual_seed(stream_seed(config.seed, "init", 1))
-        regressor = backbone.make_regressor(parts["head"].outputs)  # type: ignore[arg-type]
-    if not parts["head"].trains_regressor:
+        head = parts["head"]
+        assert isinstance(head, Head)  # `build_parts` saw to it
+        regressor = backbone.make_regressor(head.outputs)
+        head.initialise(regressor)
+    if not head.trains_regressor:
         regressor.requires_grad_(False)
     network = Network(backbone, regressor, parts)
     if config.trainer.channels_last:
@@ -171,7 +174,7 @@ def _least(*bounds: int | None) -> int | None:
 
 def take_stage_one(network: Network, run: Path) -> None:
     """Load the backbone that a finished run selected, and tell each part its state; UserError if shapes differ."""
-    state = checkpoint.load(RunFolder(run).best_checkpoint)["network"]
+    state = checkpoint.load_best(RunFolder(run).best_checkpoint)["network"]
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     anew = tuple(f"{name}." for name in refitted(network.backbone))
     own = {k: v for k, v in network.backbone.state_dict().items() if k.startswith(anew)}

@@ -27,11 +27,13 @@ from dir_bench.assembly import (
 )
 from dir_bench.atomic import json_text, write_npz
 from dir_bench.departures import departures, missing_starts
-from dir_bench.errors import RunFailed, UserError, last_line
+from dir_bench.errors import UserError, last_line
 from dir_bench.interrupt import Interrupted
 from dir_bench.resolved import Resolved, given_stage_one, resolve
+from dir_bench.results.environment import run_environment
 from dir_bench.results.naming import flatten
-from dir_bench.results.store import RunFolder, run_environment
+from dir_bench.results.plots import pictures
+from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config, toggle_groups
 from dir_bench.task import Task, label_record
 from dir_bench.toggles.stages import Stages
@@ -198,8 +200,9 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         trainer.tick = recorder.tick
         with enough_samples():
             trainer.fit()
-        best = checkpoint.load(folder.best_checkpoint)
-        trainer.module.load_state_dict(best["network"])
+        best = checkpoint.load_best(folder.best_checkpoint)
+        with checkpoint.fitting(folder.best_checkpoint):
+            trainer.module.load_state_dict(best["network"])
         columns = trainer.columns(data.test)
         prediction = columns["prediction"]
         errors = task.errors(data.test.judged, prediction)
@@ -222,7 +225,8 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
                 "index": np.arange(len(prediction)),
                 **columns,
             }
-            recorder.finish(metrics, predictions)
+            drawn = pictures(folder.path, metrics, predictions) if config.trainer.figures else ()
+            recorder.finish(metrics, drawn)
             folder.finish(metrics, predictions)
     return metrics
 
@@ -245,8 +249,7 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
 
 def recorded(path: Path) -> dict[str, Any]:
     """Return the metrics.json of a finished run."""
-    metrics: dict[str, Any] = json.loads(RunFolder(path).metrics_path.read_text(encoding="utf-8"))
-    return metrics
+    return RunFolder(path).read_metrics()
 
 
 def repeats(path: Path, metrics: Mapping[str, Any]) -> bool:
@@ -287,11 +290,9 @@ def evaluate(
     data = load_data(config, resolved.dataset)
     task = Task.of(config, data.train.label_counts)
     trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
-    best = checkpoint.load(folder.best_checkpoint)
-    try:
+    best = checkpoint.load_best(folder.best_checkpoint)
+    with checkpoint.fitting(folder.best_checkpoint):
         trainer.module.load_state_dict(best["network"])
-    except RuntimeError as error:
-        raise RunFailed(f"the checkpoint in {path} does not fit its config: {last_line(error)}") from error
     return describe(resolved, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
 
 

@@ -7,7 +7,8 @@ the data are known to be there, so that what is missing is said at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from dir_bench.errors import UserError
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug, names, without
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import BY_CONTENT, NUMBERLESS, Config, left_out, look_up
+
+PUBLIC = ("dir_bench", "torch", "torchvision")
+"""Packages whose code is known by their versions, which a run records; other code counts by its source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +125,8 @@ def _identities(config: Config, hashes: dict[str, str]) -> tuple[str, str]:
     if config.stages.from_run is not None:
         chosen = repr((config.stages.from_run, config.dataset.source, config.subset, config.backbone))
         plain["stages"]["from_run"] = once(chosen, lambda: file_hash(given_stage_one(config).best_checkpoint))
+    if code := {target: once(target, partial(_source_of, target)) for target in _own_targets(plain)}:
+        plain["code"] = code
     ignored = left_out(config)
     return identity(plain, ignored), identity(plain, (*ignored, "seed"))
 
@@ -130,6 +136,25 @@ def _processes(config: Config) -> int:
     if "WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
     return int(os.environ.get("SLURM_NTASKS", 1)) if "SLURM_PROCID" in os.environ else config.trainer.devices
+
+
+def _own_targets(node: Any) -> Iterator[str]:
+    """Yield each `_target_` of nested plain values that lies in code of the user's own."""
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        if isinstance(target, str) and target.split(".")[0] not in PUBLIC:
+            yield target
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _own_targets(value)
+
+
+def _source_of(target: str) -> str:
+    """Return the hash of the file that defines what a `_target_` names; its name where there is no such file."""
+    module = sys.modules.get(getattr(configs.resolve_target({"_target_": target}), "__module__", ""))
+    path = Path(str(getattr(module, "__file__", None)))
+    return file_hash(path) if path.is_file() else target
 
 
 def toggles(config: Config) -> Toggles:

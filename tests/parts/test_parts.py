@@ -4,6 +4,7 @@ They stand for what is to come: a regulariser, a loss with a learned parameter, 
 outputs, a sampler, and an optimiser step of two passes.
 """
 
+import importlib
 import os
 import subprocess
 import sys
@@ -124,6 +125,19 @@ def test_an_absent_part_is_absent_from_the_identity(compose):
     assert experiment.run_folder(compose("+parts.spread=null")).path == plain
     weak, strong = (compose("method=spread", f"+parts.spread.weight={weight}") for weight in (0.1, 0.2))
     assert len({plain, experiment.run_folder(weak).path, experiment.run_folder(strong).path}) == 3
+
+
+def test_changed_code_of_ones_own_is_another_run(compose, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "own_part.py"
+    found = []
+    for text in ("pass", "pass  # changed", "pass"):
+        init = f"    def __init__(self, facts):\n        super().__init__()\n        {text}\n"
+        module.write_text(f"from dir_bench import Part\nclass Mine(Part):\n{init}")
+        sys.modules.pop("own_part", None)
+        importlib.invalidate_caches()
+        found.append(experiment.run_folder(compose("+parts.mine._target_=own_part.Mine")).path.name)
+    assert found[0] == found[2] != found[1]
 
 
 @pytest.mark.parametrize(
