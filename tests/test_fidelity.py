@@ -13,7 +13,6 @@ from run_helpers import history
 from torch import Tensor, nn
 
 from dir_bench import assembly, config, experiment
-from dir_bench.atomic import write_json
 from dir_bench.backbones.mlp import MLP
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.datasets.nyud2 import LISTS, NYUD2
@@ -394,7 +393,8 @@ def test_absorbing_at_the_ends_is_refused_for_fractional_labels(compose: Callabl
 
 def test_what_is_no_number_equals_itself(tmp_path: Path) -> None:
     errors = {"all": {"count": 3, "mae": 0.1, "log10": float("nan")}}
-    write_json(tmp_path / "metrics.json", {"test": errors})
+    metrics = {"dataset": "own", "method": "VANILLA", "seed": 0, "test": errors}
+    RunFolder(tmp_path).finish(metrics, {"prediction": np.zeros(3)})
     assert experiment.repeats(tmp_path, {"test": errors})
     assert not experiment.repeats(tmp_path, {"test": {"all": {**errors["all"], "mae": 0.1 + 2**-50}}})
     assert not experiment.repeats(tmp_path, {"test": {"all": {**errors["all"], "log10": 0.5}}})
