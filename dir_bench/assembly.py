@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from dir_bench import config as configs
+from dir_bench.backbones.base import Backbone, as_backbone
 from dir_bench.datasets.base import Data, Dataset
 from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.subsets import curate
@@ -25,7 +25,9 @@ from dir_bench.streams import stream_seed
 from dir_bench.task import Task, target_bins
 from dir_bench.toggles import Toggle
 from dir_bench.training import checkpoint
-from dir_bench.training.network import Network, synchronise_batch_norm
+from dir_bench.training.batch_norm import group_batch_norm, synchronise_batch_norm
+from dir_bench.training.network import Network
+from dir_bench.training.stopping import stops
 from dir_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -61,16 +63,13 @@ def build_network(config: Config, data: Data) -> Network:
     configs.bind({**config.backbone, **data.backbone_kwargs}, f"the backbone for {config.dataset.name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init", 0))
-        backbone: nn.Module = configs.build(config.backbone, **data.backbone_kwargs)
+        backbone = as_backbone(configs.build(config.backbone, **data.backbone_kwargs))
         torch.manual_seed(stream_seed(config.seed, "init", 2))
         parts = build_parts(config, data, backbone)
         torch.manual_seed(stream_seed(config.seed, "init", 1))
-        feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]
-        # A backbone with dense features brings the last layer of its design.
-        make: Callable[[int], nn.Module] = getattr(backbone, "make_regressor", partial(nn.Linear, feature_dim))
         head = parts["head"]
         assert isinstance(head, Head)  # `build_parts` saw to it
-        regressor = make(head.outputs)
+        regressor = backbone.make_regressor(head.outputs)
         head.initialise(regressor)
     if not head.trains_regressor:
         regressor.requires_grad_(False)
@@ -82,7 +81,7 @@ def build_network(config: Config, data: Data) -> Network:
     return network
 
 
-def build_parts(config: Config, data: Data, backbone: nn.Module) -> dict[str, Part]:
+def build_parts(config: Config, data: Data, backbone: Backbone) -> dict[str, Part]:
     """Build what the method is made of, by name: the groups' own parts, then those of `parts`, in their order."""
     bins = target_bins(config.dataset)
     shift, scale = target_units(config, data)
@@ -92,7 +91,7 @@ def build_parts(config: Config, data: Data, backbone: nn.Module) -> dict[str, Pa
         targets=data.train.targets,
         target_scale=scale,
         target_shift=shift,
-        feature_dim=int(backbone.feature_dim),  # type: ignore[arg-type]
+        feature_dim=backbone.feature_dim,
         backbone=backbone,
         statistics_split=data.fds,
     )
@@ -146,10 +145,12 @@ def build_trainer(
         schedule = None
     if fabric.world_size > 1:
         synchronise_batch_norm(network)
+    elif settings.batch_norm_groups > 1:
+        group_batch_norm(network, settings.batch_norm_groups)
     optimizer = configs.build(optimizer_node, parameter_groups(network))
     scheduler = configs.build(schedule, optimizer) if schedule else None
     wrapped, optimizer = fabric.setup(network, optimizer)
-    return Trainer(
+    trainer = Trainer(
         fabric=fabric,
         settings=settings,
         network=wrapped,
@@ -159,10 +160,14 @@ def build_trainer(
         train=data.train,
         val=data.val,
         evaluate=partial(task.errors, data.val.judged),
-        monitor=config.dataset.monitor,
+        monitor=config.loss.monitor(config),
         seed=config.seed,
         checkpoints=folder.checkpoints,
+        stop=partial(stops, patience=settings.patience, rule=config.semantics.stop_rule),  # type: ignore[arg-type]
     )
+    if fabric.is_global_zero and trainer.loader.joins:
+        log.info("the last batch of an epoch has one sample, which batch norm cannot take: it joins the one before it")
+    return trainer
 
 
 def parameter_groups(network: Network) -> list[dict[str, Any]]:
@@ -173,22 +178,25 @@ def parameter_groups(network: Network) -> list[dict[str, Any]]:
     return [{"params": shared}, *({"params": list(part.parameters()), **part.settings} for part in apart)]
 
 
-def refitted(backbone: nn.Module) -> dict[str, nn.Module]:
+def refitted(backbone: Backbone) -> dict[str, nn.Module]:
     """Return what a second stage trains anew beside the last layer, by name: what the backbone lists as `refit`."""
-    return {name: backbone.get_submodule(name) for name in getattr(backbone, "refit", ())}
+    return {name: backbone.get_submodule(name) for name in backbone.refit}
 
 
 def _least(*bounds: int | None) -> int | None:
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def take_backbone(network: Network, run: Path) -> None:
-    """Load the backbone that a finished run selected; UserError if its shapes differ."""
+def take_stage_one(network: Network, run: Path) -> None:
+    """Load the backbone that a finished run selected, and tell each part its state; UserError if shapes differ."""
     state = checkpoint.load_best(RunFolder(run).best_checkpoint)["network"]
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     anew = tuple(f"{name}." for name in refitted(network.backbone))
     own = {k: v for k, v in network.backbone.state_dict().items() if k.startswith(anew)}
     try:
         network.backbone.load_state_dict(backbone | own)
+        for name, part in zip(network.part_names, network.parts, strict=True):
+            head = f"{name}."
+            part.begin_second_stage({k.removeprefix(head): v for k, v in state.items() if k.startswith(head)})
     except RuntimeError as error:
-        raise UserError(f"the backbone of {run} does not fit this config: {last_line(error)}") from error
+        raise UserError(f"the network of {run} does not fit this config: {last_line(error)}") from error

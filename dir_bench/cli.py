@@ -254,7 +254,7 @@ def evaluate(arguments: list[str]) -> int:
     print(as_text(region_table(metrics)), end="")
     folder = RunFolder(run)
     if folder.state == "done":
-        same = experiment.recorded(run)["test"] == metrics["test"]
+        same = experiment.repeats(run, metrics)
         print("equal to the recorded metrics.json" if same else "differs from the recorded metrics.json in its digits")
     return 0
 

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,11 @@ from dir_bench.assembly import (
     build_network,
     build_trainer,
     load_data,
-    take_backbone,
+    take_stage_one,
     train_on,
 )
-from dir_bench.atomic import write_npz
+from dir_bench.atomic import json_text, write_npz
+from dir_bench.departures import departures, missing_starts
 from dir_bench.errors import UserError, last_line
 from dir_bench.interrupt import Interrupted
 from dir_bench.resolved import Resolved, given_stage_one, resolve
@@ -37,6 +38,7 @@ from dir_bench.schema import Config, toggle_groups
 from dir_bench.task import Task, label_record
 from dir_bench.toggles.stages import Stages
 from dir_bench.training import checkpoint
+from dir_bench.training.batch_norm import enough_samples
 from dir_bench.training.features import feature_statistics
 from dir_bench.training.recorder import Recorder
 
@@ -86,6 +88,8 @@ def run_resolved(resolved: Resolved, command: tuple[str, ...] = (), *, wait: boo
     with folder.lock(wait=wait):
         if wait and RunFolder(folder.path).state == "done":  # while this process waited
             return Outcome(folder.path, recorded(folder.path), skipped=True)
+        for start in missing_starts(config):
+            log.info("%s: set %s to begin where published runs do", start.without, start.key)
         environment = run_environment() | {"device": _device_name(config), "command": list(command)}
         folder.start(configs.to_dict(config), environment)
         try:
@@ -187,14 +191,15 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
     network = build_network(config, data)
     data = train_on(data, network, fabric.device)
     if stage_one is not None:
-        take_backbone(network, stage_one)
+        take_stage_one(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)
     if fabric.is_global_zero:
         write_npz(folder.labels_path, **label_record(config, task))
     with Recorder(folder, trainer, config, active=fabric.is_global_zero) as recorder:
         trainer.report = recorder.record
         trainer.tick = recorder.tick
-        trainer.fit()
+        with enough_samples():
+            trainer.fit()
         best = checkpoint.load_best(folder.best_checkpoint)
         with checkpoint.fitting(folder.best_checkpoint):
             trainer.module.load_state_dict(best["network"])
@@ -203,7 +208,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         errors = task.errors(data.test.judged, prediction)
         metrics = describe(resolved, command) | {
             "monitor": {
-                "name": config.dataset.monitor,
+                "name": config.loss.monitor(config),
                 "best": best["value"],
                 "epoch": best["epoch"],
                 "split": data.selected_on,
@@ -237,6 +242,7 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
         "identity": resolved.identity,
         "row_id": resolved.row_id,
         "command": list(command),
+        "departures": departures(resolved.config),
         "table_metrics": resolved.config.dataset.table_metrics,
     }
 
@@ -244,6 +250,12 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
 def recorded(path: Path) -> dict[str, Any]:
     """Return the metrics.json of a finished run."""
     return RunFolder(path).read_metrics()
+
+
+def repeats(path: Path, metrics: Mapping[str, Any]) -> bool:
+    """Tell whether test errors are those that a run recorded; what is no number, null in the file, equals itself."""
+    again: dict[str, Any] = json.loads(json_text(metrics["test"]))
+    return bool(again == recorded(path)["test"])
 
 
 def evaluate(
@@ -301,10 +313,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     data = load_data(config, resolved.dataset)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
-    rename = getattr(network.backbone, "from_official", None)
-    if rename is None:
-        raise UserError(f"{config.backbone['_target_']} has no published checkpoints: choose another backbone")
-    backbone, regressor = rename(state)
+    backbone, regressor = network.backbone.from_official(state)
     try:
         network.backbone.load_state_dict(backbone)
         network.regressor.load_state_dict(regressor)

@@ -6,9 +6,10 @@ the data are known to be there, so that what is missing is said at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
 from dir_bench.errors import UserError
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug, names, without
 from dir_bench.results.store import RunFolder
-from dir_bench.schema import BY_CONTENT, NUMBERLESS, Config, look_up, unset
+from dir_bench.schema import BY_CONTENT, NUMBERLESS, Config, left_out, look_up
 
 PUBLIC = ("dir_bench", "torch", "torchvision")
 """Packages whose code is known by their versions, which a run records; other code counts by its source."""
@@ -115,6 +116,7 @@ def _identities(config: Config, hashes: dict[str, str]) -> tuple[str, str]:
     def content(path: Path) -> str:
         return large_file_hash(path) if path.is_file() else str(path)
 
+    config = replace(config, trainer=replace(config.trainer, devices=_processes(config)))
     plain = configs.to_dict(config) | {"data": hashes[_of_data(config)]}
     for key in BY_CONTENT:
         if (named := look_up(plain, key)) is not None:
@@ -125,8 +127,15 @@ def _identities(config: Config, hashes: dict[str, str]) -> tuple[str, str]:
         plain["stages"]["from_run"] = once(chosen, lambda: file_hash(given_stage_one(config).best_checkpoint))
     if code := {target: once(target, partial(_source_of, target)) for target in _own_targets(plain)}:
         plain["code"] = code
-    ignored = (*NUMBERLESS, *unset(plain))
+    ignored = left_out(config)
     return identity(plain, ignored), identity(plain, (*ignored, "seed"))
+
+
+def _processes(config: Config) -> int:
+    """Return over how many processes a run trains: those that torchrun or Slurm started, else those asked for."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return int(os.environ.get("SLURM_NTASKS", 1)) if "SLURM_PROCID" in os.environ else config.trainer.devices
 
 
 def _own_targets(node: Any) -> Iterator[str]:

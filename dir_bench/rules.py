@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
     "trainer.cache": ("none", "disk", "ram"),
     "trainer.select": ("best", "last"),
+    "semantics.stop_rule": ("newest_is_largest", "no_progress"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
 """Every key whose value is one of a few words, with those words."""
@@ -127,6 +128,7 @@ def _check_numbers(config: Config) -> None:
         "batch_size",
         "eval_batch_size",
         "devices",
+        "batch_norm_groups",
         "eval_every",
         "patience",
         "threads",
@@ -134,6 +136,11 @@ def _check_numbers(config: Config) -> None:
         value = getattr(trainer, name)
         if value is not None and value < 1:
             raise UserError(f"trainer.{name}={value} must be at least 1")
+    if trainer.batch_norm_groups > 1 and trainer.devices > 1:
+        raise UserError(
+            f"trainer.batch_norm_groups={trainer.batch_norm_groups} parts the batch of one process, and with "
+            f"trainer.devices={trainer.devices} batch norm is over all of them: set one of the two to 1"
+        )
     if trainer.clip_norm is not None and not trainer.clip_norm > 0:
         raise UserError(f"trainer.clip_norm={trainer.clip_norm} must be above 0 (null: no clipping)")
     if config.dataset.standardize and config.dataset.dense:

@@ -22,6 +22,7 @@ NUMBERLESS = (
     "dataset.published",
     "dataset.dense",
     "dataset.no_resampling",
+    "dataset.start",
     "semantics.name",
     "subset.name",
     "subset.title",
@@ -34,7 +35,6 @@ NUMBERLESS = (
     "dataset.source.decode_threads",
     "trainer.cache",
     "trainer.accelerator",
-    "trainer.devices",
     "trainer.workers",
     "trainer.checkpoint_minutes",
     "trainer.progress",
@@ -50,16 +50,14 @@ BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 
 ADDED = (
     *("head", "mixup", "subset", "resample", "reweight.beta"),
-    *(
-        "dataset.standardize",
-        "parts",
-        "stages.first",
-        "stages.freeze",
-        "trainer.select",
-        "dataset.source.exif_orientation",
-    ),
+    *("dataset.standardize", "dataset.source.exif_orientation"),
+    *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
+    *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )
-"""Keys that came after the first runs: left out of an identity while they are as they are by default."""
+"""Keys that came after the first runs: left out of an identity while they are as they are by default.
+
+Such semantics are left out as well where nothing reads them.
+"""
 
 
 @dataclass
@@ -109,6 +107,10 @@ class Semantics:
     fds_clip: Any = None  # [low, high] or null
     zero_error: float = 0.0
     zero_is_few: bool = True
+    stop_rule: str = "no_progress"
+    mse_selects: bool = False  # in a run with the loss mse, in place of the mae
+    fds_second_stage: str = "afresh"
+    fds_subset_order: str = "shuffled"
 
 
 @dataclass
@@ -125,6 +127,14 @@ class Recipe:
     rrt_max_steps: int | None = None
     rrt_lr: float = 1e-4
     neighbours: int = 5
+
+
+@dataclass
+class Start:
+    """Something that a published run begins with: where `key` is null, `without` is said beside a run's numbers."""
+
+    key: str
+    without: str
 
 
 @dataclass
@@ -145,6 +155,7 @@ class DatasetConfig:
     table_metrics: list[str] = field(default_factory=lambda: ["mae", "gm"])
     published: Semantics = field(default_factory=Semantics)
     recipe: Recipe = field(default_factory=Recipe)
+    start: list[Start] = field(default_factory=list)
     no_resampling: str | None = None  # why its samples cannot be interpolated, as the end of a sentence
 
 
@@ -189,6 +200,7 @@ class TrainerConfig:
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
+    batch_norm_groups: int = 1
     workers: int = 0
     threads: int | None = None
     eval_every: int = 1
@@ -239,13 +251,26 @@ def without_unused(config: Config) -> Config:
     own = {key: value.used() for key, value in vars(config).items() if isinstance(value, Toggle)}
     changes: dict[str, Any] = dict(own)
     config = replace(config, **changes)
-    known = {key for toggle in own.values() for key in toggle.semantics}
-    unread = known - {key for toggle in own.values() for key in toggle.reads()}
-    config.semantics = replace(config.semantics, **{key: getattr(config.dataset.published, key) for key in unread})
+    unread = {key: getattr(config.dataset.published, key) for key in unread_semantics(config)}
+    config.semantics = replace(config.semantics, **unread)
     config.parts = {name: node for name, node in config.parts.items() if node is not None}
     if not config.schedule.source:
         config.schedule = Schedule()
     return config
+
+
+def unread_semantics(config: Config) -> set[str]:
+    """Return those semantics that nothing asks for, as the config is set."""
+    groups = toggle_groups(config)
+    unread = {key for group in groups for key in group.semantics}
+    unread -= {key for group in groups for key in group.reads(config)}
+    return unread if config.trainer.patience is not None else unread | {"stop_rule"}
+
+
+def left_out(config: Config) -> tuple[str, ...]:
+    """Return the keys of a config that do not stand in its identity."""
+    unread = {f"semantics.{key}" for key in unread_semantics(config)}
+    return (*NUMBERLESS, *unset(asdict(config)), *(key for key in ADDED if key in unread))
 
 
 def unset(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Two sentences in, one pair embedding out: the BiLSTM encoder of STS-B-DIR."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from dir_bench.backbones.base import Backbone
+from dir_bench.backbones.blending import Blend
 from dir_bench.errors import UserError
-from dir_bench.methods.blending import Blend
 
 OFFICIAL_ENCODER = {
     "pair_encoder._text_field_embedder.token_embedder_words.": "embedding.",
@@ -20,7 +21,7 @@ OFFICIAL_ENCODER = {
 OFFICIAL_REGRESSOR = "sts-b_pred_layer."
 
 
-class BiLSTMPair(nn.Module):
+class BiLSTMPair(Backbone):
     """Embedding, highway layers, a bidirectional LSTM and max pooling for each sentence; [u, v, |u − v|, u·v] for both.
 
     Both sentences of all pairs go through the LSTM in one packed call, so no time is spent on padding.
@@ -39,10 +40,10 @@ class BiLSTMPair(nn.Module):
         Yang et al. 2021, App. B.3; behaviour of sts-b-dir/models.py; its key names are those of `from_official`.
     """
 
-    mixable: ClassVar[tuple[str, ...]] = ("",)
+    mixable = ("",)
     """Layer 1 of manifold mixup: the pair embedding."""
 
-    unmixable_input: ClassVar[str] = "numbers of words"
+    unmixable_input = "numbers of words"
 
     def __init__(
         self,
@@ -128,8 +129,8 @@ class BiLSTMPair(nn.Module):
         pooled: Tensor = outputs.masked_fill(beyond[:, :, None], -torch.inf).amax(dim=1)
         return pooled
 
-    @staticmethod
-    def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    @classmethod
+    def from_official(cls, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the state dicts of backbone and regressor from a published checkpoint, see `from_official`."""
         return from_official(state)
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.pixels import scaled
 from dir_bench.errors import UserError, nearest
 
 NORMS = ("batch", "none")
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(Backbone):
     """3×3 convolutions that halve the picture each time, then one fully connected layer: where things are is kept.
 
     Args:
@@ -36,13 +37,14 @@ class SmallCNN(nn.Module):
         if norm not in NORMS:
             raise UserError(f"backbone.norm must be one of {', '.join(NORMS)}, not '{norm}'{nearest(norm, NORMS)}")
         layers: list[nn.Module] = []
-        self.mixable: list[str] = []
+        outputs: list[str] = []
         for width in channels:
             layers.append(nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=norm == "none"))
             layers += [nn.BatchNorm2d(width)] if norm == "batch" else []
             layers.append(nn.ReLU())
-            self.mixable.append(f"layers.{len(layers) - 1}")
+            outputs.append(f"layers.{len(layers) - 1}")
             in_channels, size = width, (size + 1) // 2
+        self.mixable = tuple(outputs)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(in_channels * size**2, feature_dim), nn.ReLU())
         self.feature_dim = feature_dim
 

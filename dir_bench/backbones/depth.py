@@ -1,12 +1,13 @@
 """A picture in, a map of features out: the encoder-decoder of NYUD2-DIR."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.vision import without_classifier
 from dir_bench.backbones.weights import load_weights
 from dir_bench.errors import UserError
@@ -37,7 +38,7 @@ OFFICIAL_BACKBONE = {
 OFFICIAL_REGRESSOR = "R.conv2."
 
 
-class DepthNet(nn.Module):
+class DepthNet(Backbone):
     """Encoder, decoder, fusion of all scales and refinement: the features from which a last convolution reads depth.
 
     `feature_dim` is their number at each place: 128 with ResNet-50.
@@ -56,10 +57,10 @@ class DepthNet(nn.Module):
         nyud2-dir/models (Yang et al. 2021); its key names are those of `from_official`.
     """
 
-    refit: ClassVar[tuple[str, ...]] = ("refine",)
+    refit = ("refine",)
     """Parts that RRT trains anew with the regressor: the published code re-trains all of its R."""
 
-    mixable: ClassVar[tuple[str, ...]] = ("encoder.stem", "encoder.blocks.0", "refine")
+    mixable = ("encoder.stem", "encoder.blocks.0", "refine")
     """Layers 1, 2, 3 of manifold mixup: those through which all goes. From block 2 on, scales go side by side."""
 
     def __init__(
@@ -95,8 +96,8 @@ class DepthNet(nn.Module):
         """Return a new last layer, from features to depth or scores, shape ``(b, outputs, 2⌈h/4⌉, 2⌈w/4⌉)``."""
         return nn.Conv2d(self.feature_dim, outputs, 5, padding=2)
 
-    @staticmethod
-    def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    @classmethod
+    def from_official(cls, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Rename a published NYUD2 state dict to (backbone, regressor) state dicts; FDS's buffers are left out."""
         plain = {key.removeprefix("module."): value for key, value in state.items()}
         backbone = {

@@ -1,11 +1,12 @@
 """No network at all: the regressor on the inputs themselves, as a baseline."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.pixels import scaled
 
 
-class Linear(nn.Module):
+class Linear(Backbone):
     """Flattened inputs as they are. There are no learned features, so FDS has nothing to calibrate.
 
     Args:

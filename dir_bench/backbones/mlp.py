@@ -5,8 +5,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from dir_bench.backbones.base import Backbone
 
-class MLP(nn.Module):
+
+class MLP(Backbone):
     """Fully connected layers with ReLU; the last hidden layer is the feature vector.
 
     Args:
@@ -19,10 +21,11 @@ class MLP(nn.Module):
         super().__init__()
         widths = [in_features, *hidden]
         layers: list[nn.Module] = []
-        self.mixable: list[str] = []
+        outputs: list[str] = []
         for fan_in, fan_out in pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)]
-            self.mixable.append(f"layers.{len(layers) - 1}")
+            outputs.append(f"layers.{len(layers) - 1}")
+        self.mixable = tuple(outputs)
         self.layers = nn.Sequential(*layers)
         self.feature_dim = widths[-1]
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.sru import SRU, masked
 from dir_bench.errors import UserError, nearest
 
 
-class PSGNet(nn.Module):
+class PSGNet(Backbone):
     """Three encoders of one design, for EEG, ECG and breathing, and the hidden layers of the MLP over all three.
 
     The MLP's last layer is the regressor, a module apart, so FDS acts on what that layer reads. Nothing looks across
@@ -40,10 +40,10 @@ class PSGNet(nn.Module):
         Yang et al. 2021, App. B.5; sizes that it does not give are ours.
     """
 
-    mixable: ClassVar[tuple[str, ...]] = ("mlp.0", "mlp.3", "mlp")
+    mixable = ("mlp.0", "mlp.3", "mlp")
     """Layers 1, 2, 3 of manifold mixup: the encoders' vectors, and the MLP's two hidden layers."""
 
-    unmixable_input: ClassVar[str] = "nights of different lengths"
+    unmixable_input = "nights of different lengths"
 
     def __init__(
         self,

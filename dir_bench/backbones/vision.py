@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision import models
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.pixels import scaled
 from dir_bench.backbones.weights import load_weights
 from dir_bench.errors import UserError, nearest
 
 
-class Vision(nn.Module):
+class Vision(Backbone):
     """What the last fully connected layer of a torchvision network reads; `feature_dim` is its width.
 
     Initial weights are torchvision's. For ResNet they are the published ones: convolutions normal with variance
@@ -58,8 +59,8 @@ class Vision(nn.Module):
         features: Tensor = self.network(scaled(images))
         return features
 
-    @staticmethod
-    def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    @classmethod
+    def from_official(cls, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Rename a published age state dict to (backbone, regressor) state dicts; FDS's buffers are left out."""
         plain = {key.removeprefix("module."): value for key, value in state.items()}
         backbone = {f"network.{k}": value for k, value in plain.items() if not k.startswith(("linear.", "FDS."))}

@@ -194,7 +194,7 @@ class NYUD2:
         return DepthSplit(split.images, split.targets, split.rows, pixels=np.flatnonzero(mask).astype(np.int64))
 
     def _fds_rows(self, train: list[tuple[str, str]], kept: IntArray) -> IntArray:
-        """Return the rows that FDS takes statistics from: the published subset, without what is held out."""
+        """Return the rows that FDS takes statistics from: the published subset, in order, without what is held out."""
         place = {image: row for row, (image, _) in enumerate(train)}
         subset = [image for image, _ in self._read_list(LISTS["fds"])]
         unknown = [image for image in subset if image not in place]
@@ -202,7 +202,8 @@ class NYUD2:
             raise UserError(
                 f"{self.data_dir / LISTS['fds']} names {unknown[0]}, which {LISTS['train']} does not: fetch both again"
             )
-        rows = np.intersect1d([place[image] for image in subset], kept)
+        rows = np.array([place[image] for image in subset], np.int64)
+        rows = rows[np.isin(rows, kept)]
         if not len(rows):
             raise UserError(
                 f"all images of {self.data_dir / LISTS['fds']} are held out for validation: set another "

@@ -19,10 +19,10 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from dir_bench.backbones.blending import Blend
 from dir_bench.datasets.base import IntArray, ScalarTargets, Split
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
-from dir_bench.methods.blending import Blend
 from dir_bench.methods.resample import Plan, Settings, make_plan
 
 log = logging.getLogger("dir_bench")

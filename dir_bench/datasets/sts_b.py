@@ -230,9 +230,7 @@ class STSB:
             for part in words.values()
         )
         kwargs: dict[str, Any] = {"vocab_size": len(vocabulary)}
-        if self.glove is None:
-            log.info("no GloVe file given (dataset.source.glove): word embeddings start at random")
-        else:
+        if self.glove is not None:
             kwargs["embedding"] = read_glove(self.glove, vocabulary, self.word_dim, self.cache_dir)
         return Data(train, val, test, backbone_kwargs=kwargs)
 

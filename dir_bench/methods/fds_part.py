@@ -18,19 +18,37 @@ class FDSPart(FDS, Part):
         feature_dim: Width of the features.
         statistics: "pass": in a second pass at the end of an epoch, as published. "stream": from the steps themselves.
         split: What the second pass goes over, without augmentation; None: the training split, as it is trained.
+        shuffled: Whether `split` is shuffled anew for each pass, or comes in its own order.
+        second_stage: In the second of two stages, statistics begin "afresh", or are "taken_over" from the first, as
+            published for ages: smoothing acts at once, and nothing is updated before the epoch that the first got to.
         settings: Those of `FDS`.
     """
 
     def __init__(
-        self, feature_dim: int, *, statistics: str = "pass", split: Split | None = None, **settings: Any
+        self,
+        feature_dim: int,
+        *,
+        statistics: str = "pass",
+        split: Split | None = None,
+        shuffled: bool = True,
+        second_stage: str = "afresh",
+        **settings: Any,
     ) -> None:
         super().__init__(feature_dim, **settings)
-        self.stream, self.split = statistics == "stream", split
+        self.stream, self.split, self.shuffled = statistics == "stream", split, shuffled
+        self.second_stage = second_stage
         self._moments: Moments | None = None
 
     def calibrate(self, features: Tensor, targets: Tensor, epoch: int) -> Tensor:
         """Return the features calibrated by the bin of their target."""
         return self.smooth(features, targets, epoch)
+
+    def begin_second_stage(self, first: Mapping[str, Tensor]) -> None:
+        """Take over all statistics of stage one, and how far it got, if that is asked for."""
+        if self.second_stage == "taken_over" and first:
+            self.load_state_dict(first)
+            self.in_turn = False  # its epochs begin at 0 again, those of the statistics do not
+            self.aliased.fill_(False)  # what is loaded into two tensors is two tensors, as published
 
     def epoch_begins(self, epoch: int) -> None:
         """Begin to gather from steps, unless a resumed epoch has begun already."""
@@ -55,7 +73,7 @@ class FDSPart(FDS, Part):
         if epoch >= self.start_update:
             moments = self.new_moments() if self._moments is None else self._moments
             if not self.stream:
-                for step in walk(self.split, "fds"):
+                for step in walk(self.split, "fds", self.shuffled):
                     self._gather(moments, step)
             moments.reduce(total)
             self.end_epoch(moments, epoch)

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.pixels import scaled
 from dir_bench.errors import UserError
 from dir_bench.methods.part import Part, Step
@@ -38,11 +39,11 @@ class Mixing(Part):
         UserError: The backbone has no such layer, or its inputs cannot be mixed.
     """
 
-    def __init__(self, backbone: nn.Module, alpha: float, layers: tuple[int, ...]) -> None:
+    def __init__(self, backbone: Backbone, alpha: float, layers: tuple[int, ...]) -> None:
         super().__init__()
         self.alpha, self.layers = alpha, layers
-        name, names = type(backbone).__name__, tuple(getattr(backbone, "mixable", ()))
-        reason, deepest = getattr(backbone, "unmixable_input", None), len(names)
+        name, names = type(backbone).__name__, backbone.mixable
+        reason, deepest = backbone.unmixable_input, len(names)
         lowest = 0 if reason is None else 1
         valid = list(range(lowest, deepest + 1))
         way_out = f"set mixup=manifold and mixup.layers={valid}" if valid else "choose another backbone or mixup=none"

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.datasets.base import IntArray, Split
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
@@ -53,7 +54,7 @@ class Facts:
     targets: Any
     target_scale: float
     feature_dim: int
-    backbone: nn.Module
+    backbone: Backbone
     statistics_split: Split | None = None
     target_shift: float = 0.0
 
@@ -87,9 +88,10 @@ class Step:
 
 
 Walk = Callable[..., Iterator[Step]]
-"""walk(split=None, purpose="walk"): pass over a split in training mode, without gradients, as `Step`s.
+"""walk(split=None, purpose="walk", shuffled=True): pass over a split in training mode, without gradients, as `Step`s.
 
-None is the training split, each sample once, augmented and newly shuffled by a stream of the purpose's own.
+None is the training split, each sample once, augmented and newly shuffled by a stream of the purpose's own. Another
+split is not augmented, and comes in its own order unless `shuffled`.
 """
 
 
@@ -146,11 +148,14 @@ class Part(nn.Module):
     def after_step(self, step: Step) -> None:
         """Look at a step whose update is done. Nothing has to wait for the device."""
 
+    def begin_second_stage(self, first: Mapping[str, Tensor]) -> None:
+        """Be told the state that the same part has in the selected checkpoint of stage one; empty if it had none."""
+
     def epoch_begins(self, epoch: int) -> None:
         """Be told of an epoch, or of what is left of one."""
 
     def epoch_ends(self, epoch: int, walk: Walk, total: Total) -> None:
-        """Take up what an epoch gave."""
+        """Take up what an epoch gave, unless the run's last step came before its end."""
 
     def report(self) -> dict[str, float]:
         """Return numbers for the history and TensorBoard, at each evaluation."""

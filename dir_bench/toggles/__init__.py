@@ -35,8 +35,8 @@ class Toggle:
     def check(self, config: Config) -> None:
         """Raise UserError for values that make no sense, and for what they cannot go together with."""
 
-    def reads(self) -> tuple[str, ...]:
-        """Return those of `semantics` that it reads as it is set."""
+    def reads(self, config: Config) -> tuple[str, ...]:
+        """Return those of `semantics` that it reads as it is set, beside the rest of a config."""
         return self.semantics if self.on else ()
 
     def used(self) -> Self:

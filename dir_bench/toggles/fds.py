@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from dir_bench.errors import UserError
 from dir_bench.toggles.smoothing import KERNELS, Smoothing
 
@@ -32,10 +34,12 @@ class FDSToggle(Smoothing):
         "semantics.fds_lag": ("alias", "snapshot", "none"),
         "semantics.fds_guard": ("nonzero_columns", "valid_columns", "valid_rows"),
         "semantics.fds_new_bins": ("blend", "overwrite"),
+        "semantics.fds_second_stage": ("taken_over", "afresh"),
+        "semantics.fds_subset_order": ("listed", "shuffled"),
     }
     semantics: ClassVar = (
         *("fds_edges", "fds_empty", "fds_lag", "fds_guard", "fds_new_bins", "fds_feedback", "fds_clip"),
-        "kernel_tails",
+        *("fds_second_stage", "fds_subset_order", "kernel_tails"),
     )
 
     def check(self, config: Config) -> None:
@@ -62,11 +66,23 @@ class FDSToggle(Smoothing):
         rows = dataset.fds_last - dataset.fds_first + 1
         if self.kernel_size // 2 >= rows:
             raise UserError(f"fds.kernel_size={self.kernel_size} is too wide for the {rows} bins that FDS smooths")
+        absorbs = config.semantics.fds_edges == "absorb_if_present"
+        if absorbs and (dataset.bins.start, dataset.bins.width) != (0, 1):
+            raise UserError(
+                "semantics.fds_edges=absorb_if_present takes a label's whole part for its bin, and the bins of "
+                f"{dataset.title} are {dataset.bins.width} wide and begin at {dataset.bins.start}: set "
+                "semantics.fds_edges=clamp"
+            )
         if self.statistics == "stream" and config.mixup.on:
             raise UserError(
                 "fds.statistics=stream would gather the statistics of mixed features under mixed targets: take "
                 "fds.statistics=pass, which passes over the samples as they are, or mixup=none"
             )
+
+    def reads(self, config: Config) -> tuple[str, ...]:
+        """Only a second stage can take over statistics, and only a pass has an order."""
+        unread = {"fds_second_stage": not config.stages.on, "fds_subset_order": self.statistics != "pass"}
+        return tuple(key for key in super().reads(config) if not unread.get(key))
 
     def part(self, config: Config, facts: Facts) -> Part | None:
         """Calibrate features, with the chosen semantics."""
@@ -75,6 +91,12 @@ class FDSToggle(Smoothing):
         from dir_bench.methods.fds_part import FDSPart
 
         semantics = config.semantics
+        absorbs = semantics.fds_edges == "absorb_if_present"
+        if absorbs and np.any(np.trunc(facts.targets) != facts.targets):
+            raise UserError(
+                "semantics.fds_edges=absorb_if_present is for whole labels, and the training split has others: set "
+                "semantics.fds_edges=clamp"
+            )
         choices: dict[str, Any] = {
             "kernel": self.name,
             "tails": semantics.kernel_tails,
@@ -85,10 +107,12 @@ class FDSToggle(Smoothing):
             facts.feature_dim,
             statistics=self.statistics,
             split=facts.statistics_split,
+            shuffled=semantics.fds_subset_order == "shuffled",
+            second_stage=semantics.fds_second_stage,
             first=config.dataset.fds_first,
             last=config.dataset.fds_last,
             # Absorbing goes by exact labels, and so has no use for bins.
-            bins=None if semantics.fds_edges == "absorb_if_present" else facts.bins,
+            bins=None if absorbs else facts.bins,
             kernel_size=self.kernel_size,
             sigma=self.sigma,
             momentum=self.momentum,

@@ -33,6 +33,7 @@ class Loss(Toggle):
         "loss.name": ("l1", "mse", "huber", "focal_l1", "focal_mse"),
         "loss.activate": ("sigmoid", "tanh"),
     }
+    semantics: ClassVar = ("mse_selects",)
 
     def check(self, config: Config) -> None:
         """Numbers have to be finite and of the right sign."""
@@ -40,6 +41,15 @@ class Loss(Toggle):
             raise UserError(f"loss.beta={self.beta} must be a number above 0")
         if self.name.startswith("focal_") and not 0 <= self.gamma < math.inf:
             raise UserError(f"loss.gamma={self.gamma} must be 0 or a number above it")
+
+    def reads(self, config: Config) -> tuple[str, ...]:
+        """What selects an epoch may hang on this one loss."""
+        return self.semantics if self.name == "mse" else ()
+
+    def monitor(self, config: Config) -> str:
+        """Return which error over all validation samples selects the epoch: as published, that of the loss on faces."""
+        swapped = config.semantics.mse_selects and self.name == "mse" and config.dataset.monitor == "mae"
+        return "mse" if swapped else config.dataset.monitor
 
     def used(self) -> Self:
         """Keep those settings that the loss has."""

@@ -40,9 +40,9 @@ class Smoothing(Toggle):
         if not 0 < self.sigma < math.inf:
             raise UserError(f"{key}.sigma={self.sigma} must be above 0 (it is measured in bins)")
 
-    def reads(self) -> tuple[str, ...]:
+    def reads(self, config: Config) -> tuple[str, ...]:
         """A window's tails are those of a Gaussian."""
-        return tuple(key for key in super().reads() if key != "kernel_tails" or self.name == "gaussian")
+        return tuple(key for key in super().reads(config) if key != "kernel_tails" or self.name == "gaussian")
 
     def used(self) -> Self:
         """A triangle ends where the window does."""
@@ -100,7 +100,7 @@ class Reweight(Toggle):
         if not 0 <= self.beta <= 1:
             raise UserError(f"reweight.beta={self.beta} must lie in [0, 1]")
 
-    def reads(self) -> tuple[str, ...]:
+    def reads(self, config: Config) -> tuple[str, ...]:
         """Only inverse counts are clipped."""
         return self.semantics if self.name == "inv" else ()
 

@@ -31,7 +31,7 @@ def feature_statistics(trainer: Trainer, split: Split, bins: TargetBins) -> dict
     module, settings, fabric = trainer.module, trainer.settings, trainer.fabric
     module.eval()
     slots = LabelSlots.over(bins, None, None, "clamp")
-    moments = Moments(slots, int(module.backbone.feature_dim), fabric.device)  # type: ignore[arg-type]
+    moments = Moments(slots, module.backbone.feature_dim, fabric.device)
     batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
     labelled = ((index, (inputs, torch.from_numpy(np.asarray(split.targets[index])))) for index, inputs in batches)
     with torch.no_grad():

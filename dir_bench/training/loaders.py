@@ -42,20 +42,32 @@ class Batch:
 
 
 def epoch_batches(
-    order: IntArray, batch_size: int, rng: np.random.Generator, lengths: npt.NDArray[np.integer[Any]] | None = None
+    order: IntArray,
+    batch_size: int,
+    rng: np.random.Generator,
+    lengths: npt.NDArray[np.integer[Any]] | None = None,
+    smallest: int = 1,
 ) -> list[IntArray]:
-    """Cut samples, which come in random order, into batches.
+    """Cut samples, which come in random order, into batches, see `cut`.
 
     With `lengths` (of all samples there are), batches hold samples of like length, for less padding.
     """
     n = len(order)
     if lengths is None:
-        return np.split(order, range(batch_size, n, batch_size))
+        return cut(order, batch_size, smallest)
     pool = batch_size * BUCKET_BATCHES
     # A stable sort by (pool, length) keeps the random order among equals.
     order = order[np.lexsort((lengths[order], np.arange(n) // pool))]
-    batches = np.split(order, range(batch_size, n, batch_size))
+    batches = cut(order, batch_size, smallest)
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def cut(order: IntArray, batch_size: int, smallest: int = 1) -> list[IntArray]:
+    """Cut samples into batches as they come; a last one of fewer than `smallest` joins the one before it."""
+    ends = list(range(batch_size, len(order), batch_size))
+    if ends and len(order) - ends[-1] < smallest:
+        ends.pop()
+    return np.split(order, ends)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,10 @@ class TrainLoader:
     """Put batches into page-locked memory, from which a GPU copies them while it works."""
     draw: Callable[[np.random.Generator], IntArray | None] = lambda rng: None
     """Returns the samples of an epoch in their order; None: each once, shuffled. See `Part.draw`."""
+    shuffled: bool = True
+    """False: each sample once, in the split's order."""
+    smallest: int = 1
+    """A last batch of fewer samples joins the one before it: batch norm cannot normalise one vector."""
     views: int = 1
     """Augmented views of each sample in a batch, one after the other."""
 
@@ -95,13 +111,21 @@ class TrainLoader:
         rng = stream(self.seed, purpose, epoch)
         drawn = self.draw(stream(self.seed, f"draw-{purpose}", epoch))
         order = rng.permutation(len(self.split)) if drawn is None else np.asarray(drawn)
+        if not self.shuffled:
+            return cut(np.arange(len(self.split)), self.batch_size, self.smallest)
         kind = order.dtype.kind == "i" and order.ndim == 1 and len(order) > 0
         if drawn is not None and not (kind and 0 <= order.min() and order.max() < len(self.split)):
             raise UserError(
                 f"a part drew {order.dtype} of shape {order.shape} for an epoch, which are no samples of the training "
                 f"split: `draw` returns whole numbers from 0 to {len(self.split) - 1}"
             )
-        return epoch_batches(order, self.batch_size, rng, self.split.lengths if self.bucket_by_length else None)
+        lengths = self.split.lengths if self.bucket_by_length else None
+        return epoch_batches(order, self.batch_size, rng, lengths, self.smallest)
+
+    @property
+    def joins(self) -> bool:
+        """Whether a last batch of the first epoch is too small, and joined the one before it."""
+        return any(len(batch) > self.batch_size for batch in self.order(0))
 
     def batches(self, epoch: int, first: int = 0, purpose: str = "order") -> Iterator[Batch]:
         """Yield this process's part of each batch, from batch number `first` on."""

@@ -71,7 +71,7 @@ class Recorder:
             if key not in ("epoch", "step") and value is not None and not key.endswith("/count"):
                 self._tensorboard(record["step"]).add_scalar(key, value, record["step"])
         if self._bar is not None:
-            monitor = self.config.dataset.monitor
+            monitor = self.config.loss.monitor(self.config)
             shown = f"epoch {record['epoch']}  val {monitor} {record[f'val/all/{monitor}']:.4g}"
             self._bar.update(self._task, description=shown)
 

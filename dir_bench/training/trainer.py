@@ -28,6 +28,7 @@ from dir_bench.methods.part import Head, Part, Step
 from dir_bench.schema import TrainerConfig
 from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
+from dir_bench.training.batch_norm import smallest_batch, uncounted
 from dir_bench.training.loaders import Batch, TrainLoader, on_device
 from dir_bench.training.losswatch import LossWatch
 from dir_bench.training.network import Network
@@ -54,6 +55,7 @@ class Trainer:
         network: As set up by `fabric`; its raw module is a `Network` with the parts of the method.
         evaluate: From validation predictions in label units to errors by region.
         monitor: Which of the errors over all samples decides the best epoch; lower is better.
+        stop: Tells from its values at all evaluations so far whether to end the run.
         checkpoints: Folder of `last.pt` and `best.pt`.
         report: Called by rank zero with each record of the history.
         tick: Called after each step with the step's number, for a progress bar.
@@ -71,6 +73,7 @@ class Trainer:
     monitor: str
     seed: int
     checkpoints: Path
+    stop: Callable[[list[float]], bool] = lambda values: False
     report: Report = lambda record: None
     tick: Callable[[int], None] = lambda step: None
 
@@ -86,7 +89,7 @@ class Trainer:
         self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
         self._stop = StopSignals(self.fabric.world_size > 1, lambda: self.progress.step)
 
-    def _loader(self, split: Split, augment: bool = True) -> TrainLoader:
+    def _loader(self, split: Split, augment: bool = True, shuffled: bool = True) -> TrainLoader:
         return TrainLoader(
             split,
             self.settings.batch_size,
@@ -97,6 +100,8 @@ class Trainer:
             self.settings.workers,
             augment,
             pin=self.fabric.device.type == "cuda",
+            shuffled=shuffled,
+            smallest=smallest_batch(self.module, split, self.settings.batch_size, self.fabric),
         )
 
     def _draw(self, rng: np.random.Generator) -> IntArray | None:
@@ -105,10 +110,8 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Steps the run will take unless patience ends it; None if nothing bounds it."""
-        bounds = [self.settings.max_steps]
-        if self.settings.epochs is not None:
-            bounds.append(self.settings.epochs * len(self.loader))
-        return min(bound for bound in bounds if bound is not None)
+        epochs, steps = self.settings.epochs, self.settings.max_steps
+        return min(bound for bound in (epochs and epochs * len(self.loader), steps) if bound is not None)
 
     def fit(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one.
@@ -158,7 +161,8 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
         self._check_loss()
-        for part in self.parts.values():
+        whole = not self._last_step() or state.batch == len(self.loader.order(state.epoch))
+        for part in self.parts.values() if whole else ():
             part.epoch_ends(state.epoch, self._walk, self.processes.sum)
         if self.schedule_interval == "epoch":
             self._advance_schedule()
@@ -191,6 +195,7 @@ class Trainer:
             self.network.train()
             self._reseed("dropout", state.step)
             with ExitStack() as stack:
+                stack.enter_context(uncounted(self.module, batch.padding))
                 for part in parts:
                     stack.enter_context(part.batch(step))
                 step.output, step.features, step.fed = self.network(step.inputs, step.targets, state.epoch)
@@ -205,8 +210,7 @@ class Trainer:
             backward = partial(part.gradients, backward, self._trained)
         backward()
         state.lr = float(self.optimizer.param_groups[0]["lr"])
-        if self.settings.clip_norm is not None:
-            limit = self.settings.clip_norm
+        if (limit := self.settings.clip_norm) is not None:
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -252,16 +256,16 @@ class Trainer:
         samples = self.loader.order(state.epoch)[number].tolist()
         raise self.losses.breakdown(step, state.epoch, number, samples, self.checkpoints / "last.pt")
 
-    def _walk(self, split: Split | None = None, purpose: str = "walk") -> Iterator[Step]:
+    def _walk(self, split: Split | None = None, purpose: str = "walk", shuffled: bool = True) -> Iterator[Step]:
         """Pass over a split once more, see `methods.part.Walk`."""
         epoch = self.progress.epoch
         self.network.train()
-        loader = self._loader(self.train if split is None else split, augment=split is None)
+        loader = self._loader(split or self.train, augment=split is None, shuffled=shuffled or split is None)
         with torch.no_grad():
             for batch, tensors in self._batches(loader, epoch, purpose=purpose):
                 self._reseed(f"{purpose}-dropout", epoch, batch.number)
                 step = self._as_step(*loader.split.prepare(*tensors), batch.number)
-                with self.fabric.autocast():
+                with self.fabric.autocast(), uncounted(self.module, batch.padding):
                     step.output, step.features, step.fed = self.module(step.inputs, step.targets, epoch)
                 if not batch.padding:
                     yield step
@@ -276,11 +280,8 @@ class Trainer:
         value = float(regions["all"][self.monitor])
         if not np.isfinite(value):
             raise RunFailed(f"the validation {self.monitor} at step {state.step} is not finite: nothing to select by")
-        state.since_best += 1
-        better = value < state.lowest(f"val/all/{self.monitor}")
-        if better:
-            state.since_best = 0
-        if better or self.settings.select == "last":
+        values = [*state.column(f"val/all/{self.monitor}"), value]
+        if value < min(values[:-1], default=float("inf")) or self.settings.select == "last":
             state.best, state.best_epoch = value, state.epoch + 1
             if self.fabric.is_global_zero:
                 best = {"network": self.module.state_dict(), "value": value, "epoch": state.best_epoch}
@@ -295,8 +296,7 @@ class Trainer:
                 **{name: number for part in self.parts.values() for name, number in part.report().items()},
             }
         )
-        if self.settings.patience is not None and state.since_best >= self.settings.patience:
-            state.finished = True
+        state.finished = state.finished or self.stop(values)
         if self.fabric.is_global_zero:
             self.report(state.history[-1])
         if save:

@@ -1,7 +1,6 @@
 """STS-B-DIR: reading, checking and standing in for the split files; the real ones where they are at hand."""
 
 import json
-import logging
 import re
 from pathlib import Path
 
@@ -154,14 +153,6 @@ def test_long_sentences_and_rare_words_are_capped(tmp_path: Path) -> None:
     assert data.backbone_kwargs == {"vocab_size": 3}  # padding, unknown, b
     tokens1, lengths1, *_ = data.train.fetch(np.array([0]), None)
     assert (tokens1.tolist(), lengths1.tolist()) == ([[2, 1]], [2])
-
-
-def test_one_line_says_that_embeddings_start_at_random(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "dir_bench")
-    STSB(str(write_splits(tmp_path))).load()
-    assert [record.message for record in caplog.records] == [
-        "no GloVe file given (dataset.source.glove): word embeddings start at random"
-    ]
 
 
 def test_glove_vectors_go_to_the_backbone(tmp_path: Path) -> None:

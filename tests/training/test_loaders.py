@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dir_bench.datasets.base import ScalarTargets
 from dir_bench.streams import stream, stream_seed
-from dir_bench.training.loaders import TrainLoader, epoch_batches, eval_batches
+from dir_bench.training.loaders import TrainLoader, cut, epoch_batches, eval_batches
 
 
 class Numbers(ScalarTargets):
@@ -110,3 +110,11 @@ def test_streams_of_different_purposes_differ():
     assert len({stream_seed(0, name, 1) for name in names} | {stream_seed(0, "init", 11)}) == 5
     assert stream(3, "order", 1).random() == stream(3, "order", 1).random()
     assert 0 <= stream_seed(0, "order") < 2**63
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1]), (5, [5])])
+def test_a_last_batch_of_one_joins_the_one_before(n, sizes):
+    """Where batch norm asks for two samples at least; a single batch of one has none to join."""
+    assert [len(batch) for batch in cut(np.arange(n), 4, smallest=2)] == sizes
+    assert np.concatenate(cut(np.arange(n), 4, smallest=2)).tolist() == list(range(n))
+    assert [len(batch) for batch in cut(np.arange(n), 4)] == [4] * (n // 4) + [n % 4] * (n % 4 > 0)

@@ -1,8 +1,4 @@
-"""Backbone → FDS → regressor, and batch norm over several processes."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""Backbone → FDS → regressor."""
 
 import pytest
 import torch
@@ -11,7 +7,7 @@ from torch import nn
 from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_part import FDSPart
 from dir_bench.methods.part import Step
-from dir_bench.training.network import Network, SyncBatchNorm, synchronise_batch_norm
+from dir_bench.training.network import Network
 
 
 def make_network(feedback: bool) -> Network:
@@ -50,71 +46,3 @@ def test_statistics_come_from_the_features_that_the_semantics_names(feedback):
     expected.add(network.fds.smooth(raw, labels, 1) if feedback else raw, labels)
     for found, right in zip(network.fds._moments.by_row(), expected.by_row(), strict=True):
         assert torch.equal(found, right)
-
-
-def test_batch_norm_is_replaced_with_its_weights_and_buffers():
-    torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Sequential(nn.Flatten(), nn.LazyBatchNorm1d()))
-    plain(torch.randn(8, 1, 5, 5))
-    state = {key: value.clone() for key, value in plain.state_dict().items()}
-    synced = synchronise_batch_norm(plain)
-    assert sum(isinstance(layer, SyncBatchNorm) for layer in synced.modules()) == 2
-    assert all(torch.equal(state[key], value) for key, value in synced.state_dict().items())
-
-
-TWO_PROCESSES = """
-import sys, torch, torch.distributed as dist
-from torch import nn
-from dir_bench import FDS, TargetBins
-from dir_bench.training.network import synchronise_batch_norm
-
-def outcome(inputs, rank, world):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).double()
-    if world > 1:
-        synchronise_batch_norm(model)
-    for _ in range(3):
-        model.zero_grad()
-        (model(inputs[rank::world]).square().sum() / len(inputs)).backward()
-        for p in model.parameters():
-            if world > 1:
-                dist.all_reduce(p.grad)
-            p.data -= 0.1 * p.grad
-    return model.eval()(inputs), model.state_dict()
-
-def worker(rank, world, path):
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
-    torch.manual_seed(1)
-    inputs = torch.randn(7, 3).double() * 3 + 50  # unequal parts, a mean far from 0
-    ours, state = outcome(inputs, rank, world)
-    expected, plain = outcome(inputs, 0, 1)
-    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
-    for key in plain:
-        torch.testing.assert_close(state[key], plain[key], rtol=1e-9, atol=1e-9)
-    layer = FDS(3, bins=TargetBins.regular(0, 4, 1), kernel_size=3)
-    whole = FDS(3, bins=TargetBins.regular(0, 4, 1), kernel_size=3)
-    labels = torch.arange(7.0) % 4
-    moments, all_of_them = layer.new_moments(), whole.new_moments()
-    moments.add(inputs[rank::world].float(), labels[rank::world])
-    all_of_them.add(inputs.float(), labels)
-    all_of_them.reduced = True  # each process has all
-    layer.end_epoch(moments, 0)
-    whole.end_epoch(all_of_them, 0)
-    torch.testing.assert_close(layer.state_dict(), whole.state_dict())
-    dist.destroy_process_group()
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(worker, (2, sys.argv[1]), nprocs=2)
-    print("equal")
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_normalise_as_one(tmp_path: Path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "store")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "equal"

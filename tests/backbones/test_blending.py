@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from dir_bench.methods.blending import Blend, normal_noise
+from dir_bench.backbones.blending import Blend, normal_noise
 
 
 def blend(share: list[float], noisy: dict[int, int] | None = None, scale: float = 1.0) -> Blend:
