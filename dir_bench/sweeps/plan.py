@@ -16,6 +16,7 @@ from dir_bench import config as configs
 from dir_bench.results.naming import identity, method_name, names
 from dir_bench.results.store import RunFolder, State
 from dir_bench.schema import NUMBERLESS, Config
+from dir_bench.workers import end_with_parent
 
 COUNTED = ("done", "running", "failed", "waiting")
 _SEARCHED = 50  # finished runs of a dataset that are looked through for their time
@@ -104,7 +105,7 @@ def make(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> Plan:
     Raises:
         UserError: A config is wrong, or a dataset's files are missing.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as other:
         other.submit(locate, [])
         composed = configs.compose_all(jobs, extra_dir)
         located = other.submit(locate, composed).result()
