@@ -101,14 +101,14 @@ def train(arguments: list[str]) -> int:
         raise UserError(f"--config-dir {asked.config_dir} is not a folder")
     if asked.multirun:
         return _sweep(asked.overrides, asked.config_dir, arguments)
-    from dir_bench.sweeps.job import Task
+    from dir_bench.sweeps.job import TrainJobs
 
     if not (asked.help or asked.hydra_help):
         named = next((a.split("=")[1] for a in asked.overrides if a.startswith(("+sweep=", "sweep="))), None)
         if named:
             raise UserError(f"+sweep={named} is many runs: add -m, or take `dir-bench sweep {named}`")
         config.compose(asked.overrides, asked.config_dir)
-    task = Task()
+    task = TrainJobs()
     if (stopped := _hand_over(task, arguments)) is not None:
         return stopped
     return max((result.exit_code for result in task.results), default=0)
@@ -152,7 +152,7 @@ def _sweep(
     """Plan, launch what is left, and say what came of it; `planned`: print the plan, and keep jobs' prints in files."""
     from dir_bench import config
     from dir_bench.sweeps import plan
-    from dir_bench.sweeps.job import Task, Watch, failures, summary
+    from dir_bench.sweeps.job import TrainJobs, Watch, failures, summary
 
     asked = config.sweep_of(overrides, config_dir)
     if asked is None:
@@ -168,7 +168,7 @@ def _sweep(
     if dry_run or (planned and not made.left):
         return 0
     left = made.left if planned else made.jobs
-    task = Task([job.overrides for job in left], sweep=True, quiet=planned)
+    task = TrainJobs([job.overrides for job in left], sweep=True, quiet=planned)
     with ExitStack() as stack:
         if planned:
             stack.enter_context(Watch(made))
