@@ -2,12 +2,14 @@
 
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -34,11 +36,42 @@ def _ctrl_c_reaches_us() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """`main` gives the log a handler that writes to the stderr of its time, and keeps it from pytest's own."""
+    log = logging.getLogger("dir_bench")
+    before = (log.handlers[:], log.level, log.propagate)
+    yield
+    log.handlers[:], log.level, log.propagate = before
+
+
+@pytest.fixture
+def never_waiting() -> Callable[[], AbstractContextManager[None]]:
+    """Give a context in which each wait of the host for the GPU is an error; none is after it, however it ends."""
+    import torch
+
+    def choose(mode: int | str) -> None:
+        with warnings.catch_warnings():  # torch says at the first choice, having made it, that it may miss some waits
+            warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode(mode)
+
+    @contextmanager
+    def forbidden() -> Iterator[None]:
+        before = torch.cuda.get_sync_debug_mode()
+        try:
+            choose("error")
+            yield
+        finally:
+            choose(before)
+
+    return forbidden
+
+
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run `dir-bench` commands one after the other in this process: a new one imports for longer than most would run.
 
-    All have to end with `code`; what they print is returned. "RUN" stands for the folder of the one finished run.
+    All have to end with `code`; what they print and log is returned. "RUN" is the folder of the one finished run.
     """
     import torch
 
@@ -49,6 +82,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
         printed, threads = io.StringIO(), torch.get_num_threads()
         for line in arguments:
             runs = [str(path.parent) for path in Path("outputs").glob("*/*/*/DONE")]
+            logging.getLogger("dir_bench").handlers.clear()
             words = [runs[0] if word == "RUN" and len(runs) == 1 else word for word in line]
             with redirect_stdout(printed), redirect_stderr(printed):
                 ended = main(words)
