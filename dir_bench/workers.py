@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import active_children, connection, get_context, parent_process
 from types import FrameType
 from typing import Any
@@ -59,8 +59,9 @@ def run_all(
     finally:
         for worker in workers:
             worker.stop()
-        for worker in workers:
-            worker.join()
+        with ExitStack() as ending:  # each is waited for, though an interrupt that comes again ends the wait for one
+            for worker in workers:
+                ending.callback(worker.join)
 
 
 def cores() -> int:
@@ -105,14 +106,14 @@ class _Worker:
     def next(self, job: tuple[int, Any] | None) -> None:
         if job is None:
             self.number = None
-            self.pipe.close()
+            self.stop()
             return
         self.number = job[0]
         with suppress(BrokenPipeError, ConnectionResetError):  # it died: the result will say so
             if self.process is None or not self.process.is_alive():
                 self._start()
                 self.pipe.send(self.work)
-            self.pipe.send(job[1])
+            self.pipe.send((job[1],))
 
     def _start(self) -> None:
         context: Any = get_context(START)
@@ -133,19 +134,25 @@ class _Worker:
             return RunFailed(f"its process was ended {how}{hint}; the same command goes on from its last checkpoint")
 
     def stop(self) -> None:
-        if self.pipe is None:
+        if self.pipe is None or self.pipe.closed:
             return
-        if self.number is not None and self.process.is_alive():
+        if self.number is None:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.pipe.send(None)
+        elif self.process.is_alive():
             self.process.terminate()
         self.pipe.close()
 
     def join(self) -> None:
         if self.process is None:
             return
-        self.process.join(self.grace)
-        if self.process.is_alive():  # in a library's code that heeds no signal, such as a wait for another process
-            self.process.kill()
-            self.process.join()
+        try:
+            self.process.join(self.grace)
+        finally:
+            # It may be in a library's code that heeds no signal, such as a wait for another process.
+            if self.grace is not None and self.process.is_alive():
+                self.process.kill()
+                self.process.join()
 
 
 def _serve(pipe: connection.Connection, environment: Mapping[str, str], grace: float | None) -> None:
@@ -157,8 +164,8 @@ def _serve(pipe: connection.Connection, environment: Mapping[str, str], grace: f
         signal.signal(number, _interrupt_once)  # while training, the trainer's own handler saves
     try:
         work = pipe.recv()
-        while True:
-            pipe.send(work(pipe.recv()))
+        while (job := pipe.recv()) is not None:
+            pipe.send(work(*job))
     except (EOFError, BrokenPipeError):
         pass
     except (KeyboardInterrupt, Interrupted):
@@ -176,7 +183,8 @@ def _stop_on_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) is _interrupt:  # not if `_interrupt_once` has had enough
+            signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

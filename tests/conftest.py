@@ -6,13 +6,16 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout, suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+
+from dir_bench import workers
+from tests import forked
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores; before torch is imported
@@ -93,31 +96,50 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
     return run
 
 
-_MISTAKES = """
-import contextlib, io, json, os, sys, tempfile
-from dir_bench.cli import main
-ended = []
-for arguments in json.loads(sys.argv[1]):
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()) as said:
-        os.chdir(folder)
-        try:
-            code = main(arguments)
-        except SystemExit as stop:
-            code = stop.code
-        os.chdir("/")
-    ended.append([code, said.getvalue()])
-json.dump(ended, sys.stderr)
-"""
+@pytest.fixture
+def start(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., forked.Command]]:
+    """Start `dir-bench` commands in the test's folder; what a failed test leaves of them is ended after it."""
+    started: list[forked.Command] = []
+
+    def run(*arguments: str) -> forked.Command:
+        started.append(forked.Command(tmp_path, arguments, tmp_path_factory.mktemp("printed")))
+        return started[-1]
+
+    yield run
+    for each in started:
+        with suppress(ProcessLookupError):
+            os.killpg(each.pid, signal.SIGKILL)
+        each.process.join()
 
 
-@pytest.fixture(scope="session")
-def mistakes() -> Callable[[Sequence[Sequence[str]]], list[tuple[int, str]]]:
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the worker processes that this one starts be forks of what they would import."""
+    monkeypatch.setattr(workers, "START", "forkserver")
+    get_context("forkserver").set_forkserver_preload([*forked.HEAVY])
+
+
+@pytest.fixture
+def command(start: Callable[..., forked.Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a `dir-bench` command in the test's folder, in a process of its own, to its end."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        started = start(*arguments)
+        code = started.wait()
+        return subprocess.CompletedProcess(started.args, code, *started.said())
+
+    return run
+
+
+@pytest.fixture
+def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[Sequence[str]]], list[tuple[int, str]]]:
     """Run commands, each in an empty folder, in one process, and return their exit codes and what they say."""
 
     def run(arguments: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
-        line = [sys.executable, "-c", _MISTAKES, json.dumps(arguments)]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return [(code, said) for code, said in json.loads(done.stderr)]
+        folder = tmp_path_factory.mktemp("mistakes")
+        process = forked.start(forked.mistakes, folder, arguments)
+        process.join()
+        assert process.exitcode == 0
+        return [(code, said) for code, said in json.loads((folder / "ended.json").read_text())]
 
     return run

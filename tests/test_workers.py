@@ -82,7 +82,7 @@ def test_a_worker_that_heeds_no_signal_is_killed_after_its_grace(tmp_path):
 
 
 LAUNCH = """
-import time
+import signal, sys, time
 from dir_bench import workers
 
 if __name__ == "__mp_main__":  # in a worker, before anything of it is imported
@@ -91,6 +91,9 @@ if __name__ == "__mp_main__":  # in a worker, before anything of it is imported
 
 def rank(job):
     try:
+        if "deaf" in sys.argv:  # as a wait for a process that has ended
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("at work", flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
@@ -98,7 +101,7 @@ def rank(job):
         raise
 
 def launch(job):  # a sweep's worker, whose job trains in two processes
-    list(workers.run_all(rank, [0, 1], [{}, {}], grace=5))
+    list(workers.run_all(rank, [0, 1], [{}, {}], grace=1))
 
 if __name__ == "__main__":
     list(workers.run_all(launch, [0], [{}]))
@@ -116,3 +119,15 @@ def test_workers_and_theirs_end_with_who_started_them(tmp_path, number, when):
         parent.send_signal(number)
         said, _ = parent.communicate(timeout=30)  # until the last process that could print has ended
     assert ("saved" in said) == (when == "at work")
+
+
+def test_ctrl_c_in_a_terminal_ends_workers_of_workers_that_heed_no_signal(tmp_path):
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    line = [sys.executable, tmp_path / "launch.py", "deaf"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "start_new_session": True}
+    with subprocess.Popen(line, **streams) as parent:
+        for when in ("starting", "at work", "at work"):
+            while parent.stdout.readline().strip() != when:
+                pass
+        os.killpg(parent.pid, signal.SIGINT)
+        parent.communicate(timeout=60)
