@@ -32,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow ones first, so that none is begun when other processes have nothing left to take over."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _ctrl_c_reaches_us() -> None:
     """A shell starts what runs in its background deaf to Ctrl-C, and children inherit that; tests send it."""

@@ -20,7 +20,11 @@ RUNS = {
 def test_a_resampled_run_from_data_to_row(name: str, tmp_path: Path, commands: Callable[..., str]) -> None:
     method, overrides = RUNS[name]
     sample = [] if name == "gauge" else [["data", "sample", name, "--size", "150"]]
-    printed = commands(*sample, ["train", f"dataset={name}", *overrides, "trainer.threads=1"], ["evaluate", "RUN"])
+    printed = commands(
+        *sample,
+        ["train", f"dataset={name}", *overrides, "trainer.threads=1", "trainer.figures=false"],
+        ["evaluate", "RUN"],
+    )
     assert f"· {method} ·" in printed
     assert "resampled" in printed
     (run,) = (path.parent for path in tmp_path.glob("outputs/*/*/*/DONE"))
