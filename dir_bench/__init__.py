@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from dir_bench.methods.losses import l1 as l1
     from dir_bench.methods.losses import mse as mse
     from dir_bench.methods.losses import weighted_mean as weighted_mean
+    from dir_bench.methods.part import Facts as Facts
+    from dir_bench.methods.part import Head as Head
+    from dir_bench.methods.part import Part as Part
+    from dir_bench.methods.part import Step as Step
 
 __version__ = "0.1.0"
 
@@ -38,6 +42,10 @@ _HOME = {
     "focal_l1": "dir_bench.methods.losses",
     "focal_mse": "dir_bench.methods.losses",
     "weighted_mean": "dir_bench.methods.losses",
+    "Facts": "dir_bench.methods.part",
+    "Head": "dir_bench.methods.part",
+    "Part": "dir_bench.methods.part",
+    "Step": "dir_bench.methods.part",
 }
 __all__ = list(_HOME)
 

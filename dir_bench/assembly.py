@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import math
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,21 +14,17 @@ from torch import nn
 
 from dir_bench import config as configs
 from dir_bench.datasets.base import Data
-from dir_bench.datasets.resampled import resampled
 from dir_bench.datasets.subsets import curate
 from dir_bench.errors import UserError, last_line
-from dir_bench.methods import losses
-from dir_bench.methods.fds import FDS
-from dir_bench.methods.heads import Classification, Head, Regression, class_values
-from dir_bench.methods.mixup import Mix, Mixing, unmixed
-from dir_bench.methods.resample import Settings
+from dir_bench.methods.part import Facts, Head, Part
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
-from dir_bench.task import Task, relevance_of_bins, target_bins
+from dir_bench.streams import stream_seed
+from dir_bench.task import Task, target_bins
+from dir_bench.toggles import Toggle
 from dir_bench.training import checkpoint
 from dir_bench.training.network import Network, synchronise_batch_norm
-from dir_bench.training.streams import stream, stream_seed
-from dir_bench.training.trainer import Trainer, freeze
+from dir_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -58,17 +51,21 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
 
 
 def build_network(config: Config, data: Data) -> Network:
-    """Build backbone, FDS and regressor; initial weights depend on the seed alone, not on what came before."""
+    """Build backbone, parts and regressor; initial weights depend on the seed alone, not on what came before."""
     configs.bind({**config.backbone, **data.backbone_kwargs}, f"the backbone for {config.dataset.name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init", 0))
         backbone: nn.Module = configs.build(config.backbone, **data.backbone_kwargs)
+        torch.manual_seed(stream_seed(config.seed, "init", 2))
+        parts = build_parts(config, data, backbone)
         torch.manual_seed(stream_seed(config.seed, "init", 1))
         feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]
         # A backbone with dense features brings the last layer of its design.
         make: Callable[[int], nn.Module] = getattr(backbone, "make_regressor", partial(nn.Linear, feature_dim))
-        regressor = make(build_head(config).outputs)
-    network = Network(backbone, regressor, build_fds(config, feature_dim))
+        regressor = make(parts["head"].outputs)  # type: ignore[arg-type]
+    if not parts["head"].trains_regressor:
+        regressor.requires_grad_(False)
+    network = Network(backbone, regressor, parts)
     if config.trainer.channels_last:
         network.to(memory_format=torch.channels_last)
     if config.trainer.compile:
@@ -76,86 +73,32 @@ def build_network(config: Config, data: Data) -> Network:
     return network
 
 
-def build_fds(config: Config, feature_dim: int) -> FDS | None:
-    """Build the FDS layer with the chosen semantics, or None."""
-    if config.fds.name == "none":
-        return None
-    semantics, settings = config.semantics, config.fds
-    choices: dict[str, Any] = {
-        "kernel": settings.name,
-        "tails": semantics.kernel_tails,
-        **{key: getattr(semantics, f"fds_{key}") for key in ("edges", "empty", "lag", "guard", "new_bins")},
-    }
-    return FDS(
-        feature_dim,
-        first=config.dataset.fds_first,
-        last=config.dataset.fds_last,
-        # Absorbing goes by exact labels, and so has no use for bins.
-        bins=None if semantics.fds_edges == "absorb_if_present" else target_bins(config.dataset),
-        kernel_size=settings.kernel_size,
-        sigma=settings.sigma,
-        momentum=settings.momentum,
-        start_update=settings.start_update,
-        start_smooth=settings.start_smooth,
-        clip=(semantics.fds_clip[0], semantics.fds_clip[1]) if semantics.fds_clip else (sys.float_info.min, math.inf),
-        feedback=semantics.fds_feedback,
-        **choices,
+def build_parts(config: Config, data: Data, backbone: nn.Module) -> dict[str, Part]:
+    """Build what the method is made of, by name: the groups' own parts, then those of `parts`, in their order."""
+    bins = target_bins(config.dataset)
+    facts = Facts(
+        bins=bins,
+        counts=data.train.label_counts(bins),
+        targets=data.train.targets,
+        target_scale=config.dataset.target_scale,
+        feature_dim=int(backbone.feature_dim),  # type: ignore[arg-type]
+        backbone=backbone,
+        statistics_split=data.fds,
     )
+    own = {name: toggle.part(config, facts) for name, toggle in vars(config).items() if isinstance(toggle, Toggle)}
+    parts = {name: part for name, part in own.items() if part is not None}
+    parts |= {name: configs.build(node, facts=facts) for name, node in config.parts.items()}
+    if not isinstance(parts["head"], Head):
+        raise UserError(f"parts.head must be a head (`methods.part.Head`), not {type(parts['head']).__name__}")
+    return parts
 
 
-def resample(config: Config, data: Data, task: Task, network: Network, device: torch.device) -> Data:
-    """Return the data with the training split resampled, if that is asked for; the network is as initialised.
-
-    Regions, counts and FDS's bins stay those of the original split, and validation and test are untouched.
-    """
-    chosen = config.resample
-    if chosen.name == "none":
-        return data
-    train = resampled(
-        data.train,
-        task.bins,
-        relevance_of_bins(config, task),
-        Settings(
-            chosen.name == "smogn",
-            chosen.threshold,
-            chosen.neighbours,
-            chosen.perturbation,
-            chosen.over,
-            chosen.under,
-        ),
-        stream(config.seed, "resample"),
-        backbone=network.backbone,
-        device=device,
-        size=chosen.size,
-    )
-    return replace(data, train=train)
-
-
-def build_loss(config: Config) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the elementwise loss with its settings."""
-    settings = config.loss
-    function = getattr(losses, settings.name)
-    taken = inspect.signature(function).parameters.keys()
-    return partial(function, **{key: value for key, value in asdict(settings).items() if key in taken})
-
-
-def build_head(config: Config, device: torch.device | str = "cpu") -> Head:
-    """Return what the last layer's outputs mean, with its tensors on a device."""
-    settings, dataset = config.head, config.dataset
-    if settings.name == "regression":
-        return Regression(build_loss(config), dataset.target_scale)
-    bins = target_bins(dataset)
-    values = torch.from_numpy(class_values(bins, settings.value)).to(device)
-    return Classification(bins, values, expected=settings.decode == "expected")
-
-
-def build_mix(config: Config, backbone: nn.Module, rank: int) -> Mix:
-    """Return what mixes training batches; UserError if the backbone lacks a layer that is asked for."""
-    settings = config.mixup
-    if settings.name == "none":
-        return unmixed
-    layers = tuple(settings.layers) if settings.name == "manifold" else (0,)
-    return Mixing(backbone, settings.alpha, layers, partial(stream, config.seed), rank)
+def train_on(data: Data, network: Network, device: torch.device) -> Data:
+    """Return the data with the training split that the parts make of it; the network is as initialised."""
+    train = data.train
+    for part in network.parts:
+        train = part.samples(train, device)
+    return data if train is data.train else replace(data, train=train)
 
 
 def build_trainer(
@@ -165,10 +108,12 @@ def build_trainer(
     optimizer_node = dict(config.optimizer)
     schedule = config.schedule.source
     if stages.name != "none":
-        # Stage two has a length of its own, within the run's, and a constant learning rate.
-        freeze(network.backbone)
-        for module in refitted(network.backbone).values():
-            module.requires_grad_(True)
+        # Stage two has a length of its own, within the run's, and a constant learning rate. What is frozen stays in
+        # training mode, as in the published RRT.
+        if stages.freeze:
+            network.backbone.requires_grad_(False)
+            for module in refitted(network.backbone).values():
+                module.requires_grad_(True)
         optimizer_node["lr"] = stages.lr if stages.lr is not None else optimizer_node["lr"]
         settings = replace(
             settings,
@@ -178,11 +123,9 @@ def build_trainer(
         schedule = None
     if fabric.world_size > 1:
         synchronise_batch_norm(network)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = configs.build(optimizer_node, trained)
+    optimizer = configs.build(optimizer_node, parameter_groups(network))
     scheduler = configs.build(schedule, optimizer) if schedule else None
     wrapped, optimizer = fabric.setup(network, optimizer)
-    weights = None if task.weights is None else fabric.to_device(torch.from_numpy(task.weights))
     return Trainer(
         fabric=fabric,
         settings=settings,
@@ -190,19 +133,21 @@ def build_trainer(
         optimizer=optimizer,
         scheduler=scheduler,
         schedule_interval=config.schedule.interval,
-        head=build_head(config, fabric.device),
-        bin_weights=weights,
-        bins=task.bins,
         train=data.train,
         val=data.val,
         evaluate=partial(task.errors, data.val.judged),
         monitor=config.dataset.monitor,
         seed=config.seed,
         checkpoints=folder.checkpoints,
-        fds_statistics=config.fds.statistics,
-        fds_split=data.fds,
-        mix=build_mix(config, network.backbone, fabric.global_rank),
     )
+
+
+def parameter_groups(network: Network) -> list[dict[str, Any]]:
+    """Return what is trained as an optimiser takes it: the network, and each part that has settings of its own."""
+    apart = [part for part in network.parts if part.settings]
+    own = {id(parameter) for part in apart for parameter in part.parameters()}
+    shared = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
+    return [{"params": shared}, *({"params": list(part.parameters()), **part.settings} for part in apart)]
 
 
 def refitted(backbone: nn.Module) -> dict[str, nn.Module]:

@@ -219,6 +219,16 @@ def load(path: Path) -> Config:
     return typed(node)
 
 
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return a config with some settings changed, checked as any other; null takes a part away."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(config), dict(changes))
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(merged, DictConfig)
+    return typed(merged)
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the config as nested plain values, as it is written to `config.yaml`."""
     return asdict(config)
@@ -261,12 +271,20 @@ def bind(node: Mapping[str, Any], where: str, *supplied: str) -> None:
 
 
 def check_targets(config: Config) -> None:
-    """Bind the settings of dataset, backbone, optimiser and schedule to what they configure (imports torch)."""
+    """Bind the settings of dataset, backbone, optimiser, schedule and parts to what they configure (imports torch)."""
+    from dir_bench.methods.part import Part
+
     bind(config.dataset.source, "dataset.source")
     bind(config.backbone, "backbone")
     bind(config.optimizer, "optimizer", "params")
     if config.schedule.source:
         bind(config.schedule.source, "schedule.source", "optimizer")
+    for name, node in config.parts.items():
+        bind(node, f"parts.{name}", "facts")
+        part = resolve_target(node)
+        if not (isinstance(part, type) and issubclass(part, Part)):
+            raise UserError(f"parts.{name}: `{node['_target_']}` is not a part: a class made from `dir_bench.Part`")
+        part.check(config)
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
@@ -419,7 +437,8 @@ def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _free_form(key: str) -> bool:
     """Tell whether a dotted key lies in a node whose names are those of a `_target_`, not of the schema."""
-    return key.split(".")[0] in ("backbone", "optimizer") or key.startswith(("dataset.source", "schedule.source"))
+    free = ("dataset.source", "schedule.source", "stages.first")
+    return key.split(".")[0] in ("backbone", "optimizer", "parts") or key.startswith(free)
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[str]:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,8 +23,8 @@ from dir_bench.assembly import (
     build_network,
     build_trainer,
     load_data,
-    resample,
     take_backbone,
+    train_on,
 )
 from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
@@ -32,6 +32,7 @@ from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.interrupt import Interrupted
 from dir_bench.results.naming import (
     Toggles,
+    flatten,
     identity,
     method_name,
     method_slug,
@@ -43,15 +44,12 @@ from dir_bench.schema import (
     BY_CONTENT,
     NUMBERLESS,
     Config,
-    FDSConfig,
-    Kernel,
-    Reweight,
-    Stages,
     look_up,
+    toggle_groups,
     unset,
 )
-from dir_bench.schema import Head as HeadConfig
 from dir_bench.task import Task, label_record
+from dir_bench.toggles.stages import Stages
 from dir_bench.training import checkpoint
 from dir_bench.training.features import feature_statistics
 from dir_bench.training.recorder import Recorder
@@ -128,11 +126,18 @@ def toggles(config: Config) -> Toggles:
         mixup=config.mixup.name,
         stages=config.stages.name,
         resample=config.resample.name,
+        parts=_part_names(config.parts),
         semantics=_semantics_name(config),
         default_loss=recipe.loss,
         default_focal=recipe.focal_loss,
         lds_reweight=recipe.lds_reweight,
     )
+
+
+def _part_names(parts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what parts are called in a method's name: their names in the config; of a head, its class."""
+    heads = {name: str(node["_target_"]).rpartition(".")[2] for name, node in parts.items() if name == "head"}
+    return tuple(heads.get(name, name) for name in parts)
 
 
 def _semantics_name(config: Config) -> str:
@@ -186,9 +191,21 @@ def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
         return _given_stage_one(config).path
     first = stage_one_config(config)
     log.info("stage one of two: %s", method_name(toggles(first)))
-    kept = [word for word in command if re.split(r"[.=]", word.lstrip("+~"))[0] not in STAGE_TWO]
-    off = [f"{group}=none" for group in STAGE_TWO]
-    return run(first, (*kept, *off) if command else (), wait=True).folder  # jobs of a sweep share it
+    return run(first, stage_one_command(config, command), wait=True).folder  # jobs of a sweep share it
+
+
+def stage_one_command(config: Config, command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words that make the first of two stages, from those of the run; none if these are not known."""
+    if not command:
+        return ()
+    changes = [f"++{key}={_word(value)}" for key, value in flatten(config.stages.first)]
+    return (*command, "stages.name=none", *changes)
+
+
+def _word(value: Any) -> str:
+    """Write a plain value as a word of the command line has it."""
+    plain_text = isinstance(value, str) and re.fullmatch(r"[\w.+/-]+", value)
+    return str(value) if plain_text else json.dumps(value)
 
 
 def _given_stage_one(config: Config) -> RunFolder:
@@ -209,13 +226,9 @@ def _given_stage_one(config: Config) -> RunFolder:
     return folder
 
 
-STAGE_TWO = ("stages", "reweight", "lds")
-"""Groups that the first of two stages has nothing of."""
-
-
 def stage_one_config(config: Config) -> Config:
-    """Return the config of the first of two stages: the same run without weights (FDS, which forms features, stays)."""
-    return replace(config, stages=Stages(), reweight=Reweight(), lds=Kernel())
+    """Return the config of the first of two stages: the same run, with what `stages.first` says."""
+    return configs.changed(replace(config, stages=Stages()), config.stages.first)
 
 
 def _limit_threads(config: Config) -> None:
@@ -298,7 +311,7 @@ def _run(
     data = load_data(config)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
-    data = resample(config, data, task, network, fabric.device)
+    data = train_on(data, network, fabric.device)
     if stage_one is not None:
         take_backbone(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)
@@ -310,7 +323,8 @@ def _run(
         trainer.fit()
         best = checkpoint.load(folder.best_checkpoint)
         trainer.module.load_state_dict(best["network"])
-        prediction = trainer.predict(data.test)
+        columns = trainer.columns(data.test)
+        prediction = columns["prediction"]
         errors = task.errors(data.test.judged, prediction)
         metrics = describe(config, command) | {
             "monitor": {
@@ -322,14 +336,14 @@ def _run(
             "test": errors,
         }
         if config.trainer.feature_statistics and config.backbone.get("features", True):
-            statistics = feature_statistics(trainer, data.train if data.fds is None else data.fds)
+            statistics = feature_statistics(trainer, data.train if data.fds is None else data.fds, task.bins)
             if fabric.is_global_zero:
                 write_npz(folder.features_path, **statistics)
         if fabric.is_global_zero:
             predictions = {
                 "target": data.test.judged,
-                "prediction": prediction,
                 "index": np.arange(len(prediction)),
+                **columns,
             }
             recorder.finish(metrics, predictions)
             folder.finish(metrics, predictions)
@@ -394,7 +408,9 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
         UserError: If the file is no such checkpoint, or is one of another network.
     """
     backbone = {key: value for key, value in config.backbone.items() if key != "weights"}
-    config = replace(config, backbone=backbone, fds=FDSConfig(), stages=Stages(), head=HeadConfig())
+    off = {key: type(group)() for key, group in vars(config).items() if group in toggle_groups(config)}
+    off = {key: group for key, group in off.items() if not group.on}
+    config = replace(config, backbone=backbone, parts={}, **off)
     configs.check_targets(config)
     state = checkpoint.load_official(path)
     data = load_data(config)

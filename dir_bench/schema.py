@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dir_bench.toggles import Toggle
+from dir_bench.toggles.fds import FDSToggle
+from dir_bench.toggles.head import HeadToggle, Loss
+from dir_bench.toggles.mixup import MixupToggle
+from dir_bench.toggles.resample import Resample
+from dir_bench.toggles.smoothing import LDS, Reweight
+from dir_bench.toggles.stages import Stages
+
 NUMBERLESS = (
     "paths",
     # What a run prints, and what acts through other keys only.
@@ -40,7 +48,10 @@ NUMBERLESS = (
 BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 """Keys that name a file whose content counts in an identity, wherever it lies."""
 
-ADDED = ("head", "mixup", "subset", "resample", "reweight.beta")
+ADDED = (
+    *("head", "mixup", "subset", "resample", "reweight.beta"),
+    *("parts", "stages.first", "stages.freeze", "trainer.select"),
+)
 """Keys that came after the first runs: left out of an identity while they are as they are by default."""
 
 
@@ -156,75 +167,6 @@ class Subset:
 
 
 @dataclass
-class Reweight:
-    name: str = "none"
-    beta: float = 0.9999  # of class_balanced alone; 1 is its limit, the inverse of the count
-
-
-@dataclass
-class Kernel:
-    name: str = "none"
-    kernel_size: int = 5
-    sigma: float = 2.0
-
-
-@dataclass
-class FDSConfig(Kernel):
-    momentum: float | None = 0.9
-    start_update: int = 0
-    start_smooth: int = 1
-    statistics: str = "pass"
-
-
-@dataclass
-class Loss:
-    name: str = "l1"
-    beta: float = 1.0
-    gamma: float = 1.0
-    activate: str = "sigmoid"
-
-
-@dataclass
-class Head:
-    """What the last layer gives: the target itself, or a score for each bin, and which label a bin stands for."""
-
-    name: str = "regression"
-    decode: str = "argmax"
-    value: str = "center"
-
-
-@dataclass
-class Mixup:
-    """`layers` of manifold mixup: 0 is the input, 1, 2, … are what the backbone lists as `mixable`."""
-
-    name: str = "none"
-    alpha: float = 0.2
-    layers: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
-
-
-@dataclass
-class Stages:
-    name: str = "none"
-    from_run: str | None = None
-    epochs: int | None = None
-    max_steps: int | None = None
-    lr: float | None = None
-
-
-@dataclass
-class Resample:
-    """SMOTER and SMOGN, see `methods.resample`."""
-
-    name: str = "none"
-    threshold: float = 0.8
-    neighbours: int = 5
-    perturbation: float = 0.1
-    over: float | None = None
-    under: float | None = None
-    size: int = 32
-
-
-@dataclass
 class Schedule:
     source: dict[str, Any] | None = None
     interval: str = "epoch"
@@ -254,6 +196,7 @@ class TrainerConfig:
     figures: bool = True
     channels_last: bool = False
     compile: bool = False
+    select: str = "best"  # the checkpoint that is tested: best on validation, or last
 
 
 @dataclass
@@ -264,63 +207,37 @@ class Config:
     backbone: dict[str, Any] = field(default_factory=dict)
     subset: Subset = field(default_factory=Subset)
     semantics: Semantics = field(default_factory=Semantics)
-    reweight: Reweight = field(default_factory=Reweight)
-    lds: Kernel = field(default_factory=Kernel)
-    fds: FDSConfig = field(default_factory=FDSConfig)
-    loss: Loss = field(default_factory=Loss)
-    head: Head = field(default_factory=Head)
-    mixup: Mixup = field(default_factory=Mixup)
-    stages: Stages = field(default_factory=Stages)
     resample: Resample = field(default_factory=Resample)
+    reweight: Reweight = field(default_factory=Reweight)
+    lds: LDS = field(default_factory=LDS)
+    mixup: MixupToggle = field(default_factory=MixupToggle)
+    fds: FDSToggle = field(default_factory=FDSToggle)
+    loss: Loss = field(default_factory=Loss)
+    head: HeadToggle = field(default_factory=HeadToggle)
+    stages: Stages = field(default_factory=Stages)
+    parts: dict[str, Any] = field(default_factory=dict)  # what else a method does in training, see `methods.part`
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: Schedule = field(default_factory=Schedule)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
+def toggle_groups(config: Config) -> list[Toggle]:
+    """Return the groups that make a method, in the order in which their parts act."""
+    return [value for value in vars(config).values() if isinstance(value, Toggle)]
+
+
 def without_unused(config: Config) -> Config:
-    """Reset the settings of parts that are switched off, so that they cannot make one run look like two."""
-    config = replace(config)
-    if config.lds.name == "none":
-        config.lds = Kernel()
-    if config.fds.name == "none":
-        config.fds = FDSConfig()
-    for key in ("lds", "fds"):
-        kernel = getattr(config, key)
-        if kernel.name == "triang":  # it ends where the window does
-            setattr(config, key, replace(kernel, sigma=Kernel.sigma))
-    unread = _unread_semantics(config)
+    """Reset the settings that nothing reads, so that they cannot make one run look like two."""
+    own = {key: value.used() for key, value in vars(config).items() if isinstance(value, Toggle)}
+    changes: dict[str, Any] = dict(own)
+    config = replace(config, **changes)
+    known = {key for toggle in own.values() for key in toggle.semantics}
+    unread = known - {key for toggle in own.values() for key in toggle.reads()}
     config.semantics = replace(config.semantics, **{key: getattr(config.dataset.published, key) for key in unread})
-    if config.reweight.name != "class_balanced":
-        config.reweight = Reweight(config.reweight.name)
-    if config.head.name == "regression":
-        config.head = Head()
-    if config.mixup.name != "manifold":
-        config.mixup = Mixup() if config.mixup.name == "none" else replace(config.mixup, layers=Mixup().layers)
-    if config.stages.name == "none":
-        config.stages = Stages()
-    if config.resample.name == "none":
-        config.resample = Resample()
-    elif config.resample.name == "smoter":  # it adds no noise
-        config.resample = replace(config.resample, perturbation=Resample.perturbation)
-    if config.loss.name in ("l1", "mse"):  # they have no settings
-        config.loss = Loss(config.loss.name)
-    elif config.loss.name == "huber":
-        config.loss = Loss("huber", config.loss.beta)
+    config.parts = {name: node for name, node in config.parts.items() if node is not None}
     if not config.schedule.source:
         config.schedule = Schedule()
     return config
-
-
-def _unread_semantics(config: Config) -> list[str]:
-    """Return those semantics that the chosen parts do not ask for."""
-    keys = [key for key in asdict(config.semantics) if key.startswith("fds_")] if config.fds.name == "none" else []
-    if config.lds.name == "none":
-        keys += ["lds_integers", "lds_boundary"]
-    if "gaussian" not in (config.lds.name, config.fds.name):
-        keys.append("kernel_tails")
-    if config.reweight.name != "inv":
-        keys.append("inv_clip")
-    return keys
 
 
 def unset(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -330,7 +247,7 @@ def unset(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def look_up(node: Any, dotted: str) -> Any:
-    """Return what nested plain values have under a dotted key; None if they lack it."""
+    """Return what a config, or its nested plain values, have under a dotted key; None if they lack it."""
     for part in dotted.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
+        node = node.get(part) if isinstance(node, Mapping) else getattr(node, part, None)
     return node

@@ -1,15 +1,16 @@
-"""What the labels of a dataset say, before any network: bins, regions, weights, and how errors are reported."""
+"""What the labels of a dataset say, before any network: bins, regions, and how errors are reported."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dir_bench.evaluation.metrics import EXTRA_TERMS, region_metrics
-from dir_bench.labels import Regions, TargetBins, bin_weights, lds_density, relevance
-from dir_bench.schema import Config, DatasetConfig, Kernel
+from dir_bench.labels import Regions, TargetBins, label_density
+from dir_bench.schema import Config, DatasetConfig
+from dir_bench.toggles.smoothing import LDS
 
 Errors = dict[str, dict[str, Any]]
 
@@ -22,7 +23,6 @@ class Task:
         bins: Bins of the target, label units.
         counts: Training samples per bin, shape ``(b,)``.
         regions: Region of each bin, from those counts.
-        weights: Loss weight of each bin, shape ``(b,)``, mean 1 over training samples; None without re-weighting.
         zero_error: Stands in for errors of exactly zero in GM.
         extra_terms: The dataset's own metrics, beside those of every regression; None if there are none.
     """
@@ -30,7 +30,6 @@ class Task:
     bins: TargetBins
     counts: npt.NDArray[np.int64]
     regions: Regions
-    weights: npt.NDArray[np.float32] | None
     zero_error: float
     extra_terms: Callable[[Any, Any], dict[str, Any]] | None
 
@@ -42,10 +41,7 @@ class Task:
         regions = Regions.from_counts(
             counts, **asdict(config.dataset.regions), zero_is_few=config.semantics.zero_is_few
         )
-        weights = _weights(config, bins, counts)
-        return cls(
-            bins, counts, regions, weights, config.semantics.zero_error, EXTRA_TERMS[config.dataset.extra_errors]
-        )
+        return cls(bins, counts, regions, config.semantics.zero_error, EXTRA_TERMS[config.dataset.extra_errors])
 
     def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
         """Return the errors by region in label units, from all predictions at once."""
@@ -64,48 +60,6 @@ def target_bins(dataset: DatasetConfig) -> TargetBins:
     return TargetBins.regular(**asdict(dataset.bins))
 
 
-def relevance_of_bins(config: Config, task: Task) -> npt.NDArray[np.float64]:
-    """Return how rare each bin is for resampling; with LDS, bins are ordered by the smoothed density.
-
-    Earlier bins than the first in use hold no samples, and are the rarest.
-    """
-    return relevance(task.counts, _density(config, task))
-
-
-def _density(config: Config, task: Task) -> npt.NDArray[np.float64]:
-    """Return the density of each bin: its counts, smoothed if LDS is on; 0 before the first bin in use."""
-    density = np.zeros(len(task.counts))
-    used, smoothing = task.counts[task.bins.first :], _smoothing(config)
-    density[task.bins.first :] = used if smoothing is None else lds_density(used, **smoothing)
-    return density
-
-
-def _smoothing(config: Config) -> dict[str, Any] | None:
-    """Return the settings of `lds_density`; None without LDS."""
-    semantics, kernel = config.semantics, config.lds
-    if kernel.name == "none":
-        return None
-    return {
-        "kernel": kernel.name,
-        "kernel_size": kernel.kernel_size,
-        "sigma": kernel.sigma,
-        "boundary": semantics.lds_boundary,
-        "integers": semantics.lds_integers,
-        "tails": semantics.kernel_tails,
-    }
-
-
-def _weights(config: Config, bins: TargetBins, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
-    if config.reweight.name == "none":
-        return None
-    choices: dict[str, Any] = {
-        "reweight": config.reweight.name,
-        "clip": config.semantics.inv_clip,
-        "lds": _smoothing(config),
-    }
-    return bin_weights(counts, first=bins.first, beta=config.reweight.beta, **choices)
-
-
 def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:
     """Return what figures need to know of a run's training labels, so that they need no data; see `labels.npz`.
 
@@ -114,11 +68,11 @@ def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:
         counts, its region (codes of `labels.regions`) and its LDS density: counts smoothed by the run's kernel, by a
         Gaussian of 5 bins and sigma 2 where LDS is off.
     """
-    smoothed = config if config.lds.name != "none" else replace(config, lds=Kernel("gaussian"))
+    smoothing = (config.lds if config.lds.on else LDS("gaussian")).settings(config.semantics)
     return {
         "edges": task.bins.edges,
         "first": np.asarray(task.bins.first),
         "counts": task.counts,
         "region": task.regions.codes.astype(np.int8),
-        "density": _density(smoothed, task),
+        "density": label_density(task.counts, task.bins.first, smoothing),
     }

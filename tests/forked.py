@@ -1,7 +1,7 @@
 """Processes that tests start: forks of a server that has imported once what would cost each of them seven seconds.
 
 Everything else is as it would be: a process of its own with its own folder, streams, exit code, group and signals. That
-fresh interpreters do the same is tested in a few places (`test_workers`, `test_fresh_processes`).
+fresh interpreters do the same is tested in a few places (`test_workers`, `test_processes`).
 """
 
 import io

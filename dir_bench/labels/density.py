@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -119,3 +120,14 @@ def lds_density(
         values.astype(np.int64 if whole else np.float64), window, mode=boundary, cval=0.0
     )
     return smoothed
+
+
+def label_density(counts: ArrayLike, first: int = 0, lds: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
+    """Return the density of each bin, shape ``(b,)``: its count, smoothed with these settings of `lds_density`.
+
+    It is 0 before the first bin in use: those bins hold no samples, and are the rarest.
+    """
+    used = np.asarray(counts)[first:]
+    density = np.zeros(len(used) + first)
+    density[first:] = used if lds is None else lds_density(used, **lds)
+    return density

@@ -5,8 +5,7 @@ predictions that they stand for in evaluation. All else works on predictions in 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,44 +14,22 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dir_bench.labels import TargetBins
+from dir_bench.methods.part import Head
 
 
-class Head(Protocol):
-    """Turns the last layer's outputs, shape ``(b, outputs)`` or ``(b, outputs, h, w)``, into losses and predictions."""
-
-    @property
-    def outputs(self) -> int:
-        """Outputs of the last layer for each target."""
-        ...
-
-    @property
-    def target_scale(self) -> float:
-        """Label units per unit of what `decode` returns."""
-        ...
-
-    def losses(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of each target, unweighted, shape ``(b, 1)`` or ``(b, 1, h, w)``, that of the targets."""
-        ...
-
-    def decode(self, output: Tensor) -> Tensor:
-        """Return the predictions, shape ``(b, 1)`` or ``(b, 1, h, w)``."""
-        ...
-
-
-@dataclass(frozen=True)
-class Regression:
+class Regression(Head):
     """The output is the prediction in network units.
 
-    Attributes:
+    Args:
         loss: Elementwise loss of (prediction, target) in network units.
         target_scale: Label units per network unit.
     """
 
-    loss: Callable[[Tensor, Tensor], Tensor]
-    target_scale: float = 1.0
-    outputs: ClassVar[int] = 1
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], target_scale: float = 1.0) -> None:
+        super().__init__()
+        self.loss, self.target_scale = loss, target_scale
 
-    def losses(self, output: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, output: Tensor, targets: Tensor, features: Tensor | None = None) -> Tensor:
         """Return the elementwise losses."""
         return self.loss(output, (targets / self.target_scale).to(output.dtype))
 
@@ -61,30 +38,27 @@ class Regression:
         return output
 
 
-@dataclass(frozen=True)
-class Classification:
+class Classification(Head):
     """One class for each bin in use, from `bins.first` on; targets below it belong to the first class.
 
     Of dense targets the scores alone take `outputs` times the memory of a map, and cross-entropy as much again for
     their logarithms and for the gradient: NYUD2 with 93 classes and 32 pictures, 0.2 GB each.
 
-    Attributes:
-        values: The label that each class stands for, float32, shape ``(classes,)``, on the device.
+    Args:
+        bins: Of the targets.
+        values: The label that each class stands for, float32, shape ``(classes,)``.
         expected: Whether to predict the mean of the values under the network's probabilities, or the value of the
             likeliest class.
     """
 
-    bins: TargetBins
     values: Tensor
-    expected: bool = False
-    target_scale: ClassVar[float] = 1.0
 
-    @property
-    def outputs(self) -> int:
-        """Classes."""
-        return len(self.values)
+    def __init__(self, bins: TargetBins, values: Tensor, expected: bool = False) -> None:
+        super().__init__()
+        self.bins, self.expected, self.outputs = bins, expected, len(values)
+        self.register_buffer("values", values, persistent=False)
 
-    def losses(self, output: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, output: Tensor, targets: Tensor, features: Tensor | None = None) -> Tensor:
         """Return the cross-entropy of each target's bin."""
         classes = (self.bins.index(targets) - self.bins.first).clamp(min=0)
         return cross_entropy(output, classes.squeeze(1), reduction="none").unsqueeze(1)

@@ -14,7 +14,7 @@ MAIN = "paper"
 
 _METHOD = frozenset(
     (
-        *("seed", "method", "reweight", "lds", "fds", "loss", "head", "stages", "resample", "mixup", "regularizer"),
+        *("seed", "method", "reweight", "lds", "fds", "loss", "head", "stages", "resample", "mixup", "parts"),
         "semantics",
     )
 )

@@ -19,11 +19,6 @@ from dir_bench.schema import Config, Subset
 _REWEIGHTS = {"inv": "INV", "sqrt_inv": "SQINV"}
 _KERNELS = {"triang": "TRIANGULAR", "laplace": "LAPLACIAN"}
 _MIXUPS = {"manifold": "M-MIXUP", "input": "MIXUP"}
-_LIKELIHOODS = (
-    "bmc",
-    "gai",
-    "bni",
-)  # Balanced MSE (Ren et al. 2022): each is a row of its own, not a base loss
 _KERNEL_SIZE, _SIGMA = 5, 2.0  # of every row in the main tables
 
 
@@ -50,7 +45,7 @@ class Toggles:
     stages: str = "none"
     resample: str = "none"
     mixup: str = "none"
-    regularizer: str = "none"
+    parts: tuple[str, ...] = ()
     semantics: str = "published"
     default_loss: str = "l1"
     default_focal: str = "focal_l1"
@@ -63,7 +58,8 @@ def method_name(toggles: Toggles) -> str:
     At one dataset, two different toggles never share a name (but for the size and sigma of a kernel that is
     off). What the paper's "VANILLA + LDS" does is named by what it is, "SQINV + LDS" or "INV + LDS":
     `published.published_row` finds the printed row. RRT implies its inverse weights, FOCAL-R + LDS those of
-    the dataset's LDS rows.
+    the dataset's LDS rows. Parts come last, by their names in the config (a head by its class): "RANKSIM",
+    "SQINV + RANKSIM", "VANILLA + FDS + RANKSIM".
     """
     part: list[str] = []
     settings: list[str] = []
@@ -75,13 +71,13 @@ def method_name(toggles: Toggles) -> str:
     if toggles.mixup != "none":
         part.append(_MIXUPS.get(toggles.mixup, _upper(toggles.mixup)))
     _name_weights(toggles, part, settings)
-    if not part:
+    smoothed = (toggles.lds, toggles.fds) != ("none", "none")
+    if not part and (smoothed or toggles.head == "classification" or not toggles.parts):
         part.append("VANILLA")
     if toggles.head == "classification":
         _name_classes(toggles, part, settings)
     part += [label for label, kernel in (("LDS", toggles.lds), ("FDS", toggles.fds)) if kernel != "none"]
-    if toggles.regularizer != "none":
-        part.append(_upper(toggles.regularizer))
+    part += [_spelt(name) for name in toggles.parts]
     settings[:0] = _kernel_settings(toggles)
     if toggles.semantics != "published":
         settings.append(f"SEMANTICS={toggles.semantics.upper()}")
@@ -190,9 +186,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _name_loss(toggles: Toggles, part: list[str], settings: list[str]) -> None:
     loss = toggles.loss
-    if loss in _LIKELIHOODS:
-        part.append(_upper(loss))
-    elif loss.startswith("focal_"):
+    if loss.startswith("focal_"):
         part.append("FOCAL-R")
         if loss != toggles.default_focal:
             settings.append(f"LOSS={loss.upper()}")
@@ -204,7 +198,7 @@ def _name_weights(toggles: Toggles, part: list[str], settings: list[str]) -> Non
     """Name the weighting, unless it is the one that the rest of the name implies in the paper."""
     smoothed = toggles.lds != "none"
     if toggles.stages != "none":
-        implied = {"rrt": "inv", "crt": "class_balanced"}[toggles.stages]
+        implied = {"rrt": "inv", "crt": "class_balanced"}.get(toggles.stages, "none")
     elif toggles.resample != "none":
         implied = "none"  # there, LDS shapes the resampling
     elif smoothed and toggles.loss.startswith("focal_"):
@@ -255,6 +249,11 @@ def _number(value: float) -> str:
 
 def _upper(name: str) -> str:
     return name.upper().replace("_", "-")
+
+
+def _spelt(name: str) -> str:
+    """Write a part's name, or its class's, as papers do: my_part is MY-PART, RankNContrast is RANK-N-CONTRAST."""
+    return _upper(re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name))
 
 
 def _canonical(value: Any) -> Any:

@@ -47,3 +47,14 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UserError(f"the checkpoint {path} does not hold a dict: it is not one of ours")
     return state
+
+
+def load_last(path: Path) -> dict[str, Any]:
+    """Read the checkpoint that a run goes on from; UserError if it is missing, damaged, or of an older form."""
+    state = load(path)
+    if "parts" not in state:
+        raise UserError(
+            f"the checkpoint {path} was written before methods were made of parts, and cannot be gone on from: "
+            "remove its folder `checkpoints` to start again, or finish the run with the dir_bench that began it"
+        )
+    return state

@@ -7,12 +7,13 @@ import numpy.typing as npt
 import torch
 
 from dir_bench.datasets.base import Split
+from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_moments import LabelSlots, Moments
 from dir_bench.training.loaders import eval_batches, on_device
 from dir_bench.training.trainer import Trainer
 
 
-def feature_statistics(trainer: Trainer, split: Split) -> dict[str, npt.NDArray[Any]]:
+def feature_statistics(trainer: Trainer, split: Split, bins: TargetBins) -> dict[str, npt.NDArray[Any]]:
     """Return mean and variance of the features of each bin, in one pass in evaluation mode and without augmentation.
 
     Neither weights, running averages of batch norm nor random numbers move. FDS has no part in it: these are the
@@ -21,6 +22,7 @@ def feature_statistics(trainer: Trainer, split: Split) -> dict[str, npt.NDArray[
     Args:
         trainer: Holds the network, at the checkpoint that counts.
         split: Usually the training split; of dense targets, each pixel counts.
+        bins: Of its targets.
 
     Returns:
         bin (number of each bin from the first in use on, shape ``(r,)``), count (``(r,)``), mean and unbiased
@@ -28,7 +30,7 @@ def feature_statistics(trainer: Trainer, split: Split) -> dict[str, npt.NDArray[
     """
     module, settings, fabric = trainer.module, trainer.settings, trainer.fabric
     module.eval()
-    slots = LabelSlots.over(trainer.bins, None, None, "clamp")
+    slots = LabelSlots.over(bins, None, None, "clamp")
     moments = Moments(slots, int(module.backbone.feature_dim), fabric.device)  # type: ignore[arg-type]
     batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
     labelled = ((index, (inputs, torch.from_numpy(np.asarray(split.targets[index])))) for index, inputs in batches)
@@ -38,7 +40,7 @@ def feature_statistics(trainer: Trainer, split: Split) -> dict[str, npt.NDArray[
             with fabric.autocast():
                 features = module.backbone(inputs)
             moments.add(features, targets)
-    moments.reduce(trainer.sum_over_processes)
+    moments.reduce(trainer.processes.sum)
     count, mean, variance = (table.cpu().numpy() for table in moments.by_row())
     return {
         "bin": np.arange(slots.first, slots.last + 1),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from dir_bench.datasets.base import IntArray, Split
+from dir_bench.errors import UserError
 from dir_bench.parallel import ahead
-from dir_bench.training.streams import stream
+from dir_bench.streams import stream
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,16 +36,19 @@ class Batch:
     targets: torch.Tensor
     """Those of `Split.targets` that belong to the batch."""
     size: int
-    """Samples of the whole batch over all processes."""
+    """Samples of the whole batch over all processes, each view counted."""
     padding: bool
     """True where there was no sample left for this process: it runs along with one that must not count."""
 
 
 def epoch_batches(
-    n: int, batch_size: int, rng: np.random.Generator, lengths: npt.NDArray[np.integer[Any]] | None = None
+    order: IntArray, batch_size: int, rng: np.random.Generator, lengths: npt.NDArray[np.integer[Any]] | None = None
 ) -> list[IntArray]:
-    """Shuffle `n` samples into batches; with `lengths`, batches hold samples of like length (less padding)."""
-    order = rng.permutation(n)
+    """Cut samples, which come in random order, into batches.
+
+    With `lengths` (of all samples there are), batches hold samples of like length, for less padding.
+    """
+    n = len(order)
     if lengths is None:
         return np.split(order, range(batch_size, n, batch_size))
     pool = batch_size * BUCKET_BATCHES
@@ -68,14 +73,35 @@ class TrainLoader:
     augment: bool = True
     pin: bool = False
     """Put batches into page-locked memory, from which a GPU copies them while it works."""
+    draw: Callable[[np.random.Generator], IntArray | None] = lambda rng: None
+    """Returns the samples of an epoch in their order; None: each once, shuffled. See `Part.draw`."""
+    views: int = 1
+    """Augmented views of each sample in a batch, one after the other."""
+
+    @cached_property
+    def _length(self) -> int:
+        return len(self.order(0))
 
     def __len__(self) -> int:
-        return -(-len(self.split) // self.batch_size)
+        """Return the number of batches in the first epoch."""
+        return self._length
 
     def order(self, epoch: int, purpose: str = "order") -> list[IntArray]:
-        """Return the sample indices of every batch of an epoch, over all processes."""
-        lengths = self.split.lengths if self.bucket_by_length else None
-        return epoch_batches(len(self.split), self.batch_size, stream(self.seed, purpose, epoch), lengths)
+        """Return the sample indices of every batch of an epoch, over all processes.
+
+        Raises:
+            UserError: If what was drawn are no samples of the split.
+        """
+        rng = stream(self.seed, purpose, epoch)
+        drawn = self.draw(stream(self.seed, f"draw-{purpose}", epoch))
+        order = rng.permutation(len(self.split)) if drawn is None else np.asarray(drawn)
+        kind = order.dtype.kind == "i" and order.ndim == 1 and len(order) > 0
+        if drawn is not None and not (kind and 0 <= order.min() and order.max() < len(self.split)):
+            raise UserError(
+                f"a part drew {order.dtype} of shape {order.shape} for an epoch, which are no samples of the training "
+                f"split: `draw` returns whole numbers from 0 to {len(self.split) - 1}"
+            )
+        return epoch_batches(order, self.batch_size, rng, self.split.lengths if self.bucket_by_length else None)
 
     def batches(self, epoch: int, first: int = 0, purpose: str = "order") -> Iterator[Batch]:
         """Yield this process's part of each batch, from batch number `first` on."""
@@ -85,14 +111,14 @@ class TrainLoader:
             number, whole = item
             mine = whole[self.rank :: self.world]
             padding = len(mine) == 0
-            index = whole[:1] if padding else mine
+            index = np.tile(whole[:1] if padding else mine, self.views)
             # A stream of the batch's own: which thread makes it, and when, does not matter.
             rng = stream(self.seed, f"augment-{purpose}", epoch, number, self.rank)
             inputs = self.split.fetch(index, rng if self.augment else None)
             targets = torch.from_numpy(np.asarray(self.split.targets[index]))
             if self.pin:
                 inputs, targets = apply_to_collection((inputs, targets), torch.Tensor, torch.Tensor.pin_memory)
-            return Batch(number, inputs, targets, len(whole), padding)
+            return Batch(number, inputs, targets, len(whole) * self.views, padding)
 
         return ahead(make, numbered, self.workers)
 

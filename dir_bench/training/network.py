@@ -1,6 +1,7 @@
-"""Backbone → FDS → regressor, and batch norm that agrees over processes."""
+"""Backbone → parts → regressor, and batch norm that agrees over processes."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -8,34 +9,46 @@ import torch.distributed.nn.functional as dist_functional
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dir_bench.methods.fds import FDS
+from dir_bench.methods.part import Part
 
 
 class Network(nn.Module):
-    """A backbone, an optional FDS layer that works in training only, and the regressor.
+    """A backbone, the regressor, and the parts of a method, which work in training only (but for the head).
 
-    The regressor is a module of its own, so re-training it (RRT) or looking at features needs no names of layers.
+    The regressor is a module of its own, so re-training it or looking at features needs no names of layers.
+
+    Args:
+        backbone: From inputs to features.
+        regressor: From features to outputs.
+        parts: By name, in the order in which they act; `head` says what the outputs mean.
     """
 
-    def __init__(self, backbone: nn.Module, regressor: nn.Module, fds: FDS | None = None) -> None:
+    def __init__(self, backbone: nn.Module, regressor: nn.Module, parts: Mapping[str, Part]) -> None:
         super().__init__()
         self.backbone = backbone
-        self.fds = fds
+        for name, part in parts.items():
+            self.add_module(name, part)
         self.regressor = regressor
+        self.part_names = tuple(parts)
 
-    def forward(self, inputs: Any, labels: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return predictions in network units and the features that FDS collects statistics from.
+    @property
+    def parts(self) -> list[Part]:
+        """The parts, in their order."""
+        return [cast(Part, self.get_submodule(name)) for name in self.part_names]
+
+    def forward(self, inputs: Any, targets: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the regressor's output, the backbone's features, and what the regressor was given.
 
         Args:
             inputs: What the backbone takes.
-            labels: Targets in label units; needed in training with FDS, where they choose the bin.
-            epoch: Which epoch's statistics calibrate the features.
+            targets: Label units; without them, and in evaluation, no part acts.
+            epoch: The running one, from 0.
         """
-        features = self.backbone(inputs)
-        if self.fds is None or not self.training or labels is None:
-            return self.regressor(features), features
-        calibrated = self.fds.smooth(features, labels, epoch)
-        return self.regressor(calibrated), calibrated if self.fds.collects_smoothed else features
+        features = fed = self.backbone(inputs)
+        if self.training and targets is not None:
+            for part in self.parts:
+                fed = part.calibrate(fed, targets, epoch)
+        return self.regressor(fed), features, fed
 
 
 class SyncBatchNorm(_BatchNorm):

@@ -1,39 +1,40 @@
 """The training loop: steps, evaluations, best-on-validation, patience, checkpoints, exact resume.
 
-It is given built parts and plain functions, so it branches on no dataset and no method. All that it must remember
-lies in `Progress` and in state dicts; random numbers are functions of the position (`streams`), so a run that was
-killed anywhere repeats itself from its last checkpoint bit for bit.
+It is given built parts and plain functions, so it branches on no dataset and no method: `methods.part` has the hooks
+that it calls. All that it must remember lies in `Progress` and in state dicts; random numbers are functions of the
+position (`streams`), so a run that was killed anywhere repeats itself from its last checkpoint bit for bit.
 """
 
 from __future__ import annotations
 
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dir_bench.datasets.base import Split
+from dir_bench.datasets.base import IntArray, Split
 from dir_bench.errors import RunFailed
 from dir_bench.interrupt import Interrupted
-from dir_bench.labels import TargetBins
-from dir_bench.methods.fds_moments import Moments
-from dir_bench.methods.heads import Head
-from dir_bench.methods.mixup import Mix, unmixed
+from dir_bench.methods.part import Head, Part, Step
 from dir_bench.schema import TrainerConfig
+from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
-from dir_bench.training.loaders import Batch, TrainLoader, eval_batches, on_device
+from dir_bench.training.loaders import Batch, TrainLoader, on_device
+from dir_bench.training.losswatch import LossWatch
 from dir_bench.training.network import Network
-from dir_bench.training.streams import stream_seed
+from dir_bench.training.prediction import Columns, predict
+from dir_bench.training.processes import Processes
+from dir_bench.training.progress import Progress
+from dir_bench.training.signals import StopSignals
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -46,34 +47,15 @@ Evaluate = Callable[[npt.NDArray[Any]], dict[str, dict[str, Any]]]
 
 
 @dataclass
-class Progress:
-    """Where training stands; plain values, so that it can live in a checkpoint."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float | None = None
-    best_epoch: int | None = None
-    since_best: int = 0
-    lr: float = 0.0
-    finished: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass
 class Trainer:
     """Fits a network and predicts with it.
 
     Attributes:
-        network: As set up by `fabric`; its raw module is a `Network`.
-        head: What the network's outputs mean: their losses, and the predictions they stand for.
-        bin_weights: Weight of each bin, shape ``(b,)``, on the device; None for an unweighted loss.
+        network: As set up by `fabric`; its raw module is a `Network` with the parts of the method.
         evaluate: From validation predictions in label units to errors by region.
         monitor: Which of the errors over all samples decides the best epoch; lower is better.
         checkpoints: Folder of `last.pt` and `best.pt`.
         report: Called by rank zero with each record of the history.
-        fds_split: What FDS passes over, without augmentation; None: the training split, as it is trained.
-        mix: What mixes the samples of a training batch, if anything does.
         tick: Called after each step with the step's number, for a progress bar.
     """
 
@@ -83,31 +65,26 @@ class Trainer:
     optimizer: Any
     scheduler: Any
     schedule_interval: str
-    head: Head
-    bin_weights: Tensor | None
-    bins: TargetBins
     train: Split
     val: Split
     evaluate: Evaluate
     monitor: str
     seed: int
     checkpoints: Path
-    fds_statistics: str = "pass"
-    fds_split: Split | None = None
-    mix: Mix = unmixed
     report: Report = lambda record: None
     tick: Callable[[int], None] = lambda step: None
 
     def __post_init__(self) -> None:
-        self._bad_batch: Tensor
-        self._loss_sum: Tensor
         self.progress = Progress()
+        self.processes = Processes(self.fabric.world_size)
         self.module: Network = getattr(self.network, "module", self.network)
-        self.loader = self._loader(self.train)
-        self._moments: Moments | None = None
-        self._reset_epoch_sums()
-        self._stop_signal: int | None = None
-        self._stopped_at = 0.0
+        self.parts: dict[str, Part] = dict(zip(self.module.part_names, self.module.parts, strict=True))
+        self.head: Head = self.parts["head"]  # type: ignore[assignment]
+        self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        views = max(part.views for part in self.parts.values())
+        self.loader = replace(self._loader(self.train), draw=self._draw, views=views)
+        self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
+        self._stop = StopSignals(self.fabric.world_size > 1, lambda: self.progress.step)
 
     def _loader(self, split: Split, augment: bool = True) -> TrainLoader:
         return TrainLoader(
@@ -121,6 +98,9 @@ class Trainer:
             augment,
             pin=self.fabric.device.type == "cuda",
         )
+
+    def _draw(self, rng: np.random.Generator) -> IntArray | None:
+        return next((drawn for part in self.parts.values() if (drawn := part.draw(rng)) is not None), None)
 
     @property
     def total_steps(self) -> int | None:
@@ -138,42 +118,25 @@ class Trainer:
             Interrupted: On SIGINT or SIGTERM, after the state was saved.
         """
         if (self.checkpoints / "last.pt").exists():
-            self._restore(checkpoint.load(self.checkpoints / "last.pt"))
-        with self._catch_signals():
+            self._restore(checkpoint.load_last(self.checkpoints / "last.pt"))
+        with self._stop.caught():
             while not self.progress.finished:
                 self.train_epoch()
         return self.progress
 
     def predict(self, split: Split) -> npt.NDArray[Any]:
-        """Return the predictions for all that is judged of a split, in label units and its order, on every process.
+        """Return the predictions for all that is judged of a split, see `columns`."""
+        return self.columns(split)["prediction"]
 
-        Network outputs are widened to float64 before they are scaled, so saved predictions say all there is.
-        """
-        self.module.eval()
-        places, outputs = [], []
-        settings, fabric = self.settings, self.fabric
-        batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
-        with torch.no_grad():
-            for index, inputs in on_device(batches, fabric):
-                inputs, _ = split.prepare(inputs, None)
-                with fabric.autocast():
-                    output, _ = self.module(inputs)
-                there, judged = split.judge(self.head.decode(output.float()), index)
-                places.append(there)
-                outputs.append(judged)
-        mine = torch.cat(outputs).cpu() if outputs else torch.zeros(0)
-        place = torch.cat(places) if places else torch.zeros(0, dtype=torch.int64)
-        whole = np.full(len(split.judged), np.nan)
-        for there, values in self._gather(place, mine):
-            whole[there.numpy()] = values.double().numpy()
-        return whole * self.head.target_scale
+    def columns(self, split: Split) -> Columns:
+        """Return the predictions for all that is judged of a split, and what else the head says of each."""
+        return predict(self.module, split, self.settings, self.fabric, self.processes)
 
     def train_epoch(self) -> None:
-        """Run one epoch, or what is left of it, and what follows it: FDS statistics, schedule, evaluation."""
+        """Run one epoch, or what is left of it, and what follows it: the parts' end of it, schedule, evaluation."""
         state, settings = self.progress, self.settings
-        fds = self.module.fds
-        if fds is not None and self.fds_statistics == "stream" and self._moments is None:
-            self._moments = fds.new_moments()
+        for part in self.parts.values():
+            part.epoch_begins(state.epoch)
         saved = time.monotonic()
         for batch, tensors in self._batches(self.loader, state.epoch, state.batch):
             self._step(batch, *self.train.prepare(*tensors))
@@ -185,18 +148,18 @@ class Trainer:
                 self._evaluate()
                 if state.finished:
                     return
-            if self._stop_signal is not None:
+            if self._stop.number is not None:
                 self._check_loss()
                 self._save()
-                raise Interrupted(self._stop_signal, state.step)
+                raise Interrupted(self._stop.number, state.step)
             # Clocks of several processes differ, and a save takes all of them.
             if self.fabric.world_size == 1 and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                 self._check_loss()
                 self._save()
                 saved = time.monotonic()
         self._check_loss()
-        if fds is not None and state.epoch >= fds.start_update:
-            self.collect_statistics()
+        for part in self.parts.values():
+            part.epoch_ends(state.epoch, self._walk, self.processes.sum)
         if self.schedule_interval == "epoch":
             self._advance_schedule()
         last = self._last_step() or state.epoch + 1 == settings.epochs
@@ -205,11 +168,10 @@ class Trainer:
             self._evaluate(save=False)
         state.finished = state.finished or last
         state.epoch, state.batch = state.epoch + 1, 0
-        self._moments = None
-        self._reset_epoch_sums()
+        self.losses.reset()
         self._save()
-        if self._stop_signal is not None:
-            raise Interrupted(self._stop_signal, state.step)
+        if self._stop.number is not None:
+            raise Interrupted(self._stop.number, state.step)
 
     def _batches(
         self, loader: TrainLoader, epoch: int, first: int = 0, purpose: str = "order"
@@ -220,92 +182,92 @@ class Trainer:
 
     def _step(self, batch: Batch, inputs: Any, targets: Tensor) -> None:
         """Take one optimiser step. Nothing here waits for the device."""
-        fabric = self.fabric
-        self.network.train()
-        self._reseed("dropout", self.progress.step)
-        with self.mix(self.progress.step, inputs, targets) as (inputs, targets):
-            prediction, features = self.network(inputs, targets, self.progress.epoch)
-        loss = self._loss_sum_of(prediction, targets) * (0.0 if batch.padding else fabric.world_size / batch.size)
-        fabric.backward(loss)
-        self.progress.lr = float(self.optimizer.param_groups[0]["lr"])
+        state, parts = self.progress, self.parts.values()
+        scale = 0.0 if batch.padding else self.fabric.world_size / batch.size
+        passes: list[tuple[Step, Tensor]] = []
+
+        def backward() -> None:
+            step = self._as_step(inputs, targets, state.step)
+            self.network.train()
+            self._reseed("dropout", state.step)
+            with ExitStack() as stack:
+                for part in parts:
+                    stack.enter_context(part.batch(step))
+                step.output, step.features, step.fed = self.network(step.inputs, step.targets, state.epoch)
+            loss = self._loss_sum_of(step) * scale
+            for part in parts:
+                if (penalty := part.penalty(step)) is not None:
+                    loss = loss + penalty * (len(targets) * scale)
+            self.fabric.backward(loss)
+            passes.append((step, loss.detach()))
+
+        for part in parts:
+            backward = partial(part.gradients, backward, self._trained)
+        backward()
+        state.lr = float(self.optimizer.param_groups[0]["lr"])
         if self.settings.clip_norm is not None:
             limit = self.settings.clip_norm
-            fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.schedule_interval == "step":
             self._advance_schedule()
-        self._watch(loss.detach() * (batch.size / fabric.world_size), batch.size)
-        if self._moments is not None and not batch.padding:
-            self._moments.add(features.detach(), targets)
+        step, loss = passes[0]
+        self.losses.add(loss * (batch.size / self.fabric.world_size), batch.size, state.batch)
+        on_cpu = self.fabric.device.type == "cpu"
+        if self.fabric.world_size == 1 and (on_cpu or state.step % CHECK_STEPS == 0):
+            self._check_loss(including_current=True)
+        if not batch.padding:
+            for part in parts:
+                part.after_step(step)
 
-    def _loss_sum_of(self, prediction: Tensor, targets: Tensor) -> Tensor:
+    def _as_step(self, inputs: Any, targets: Tensor, number: int) -> Step:
+        def rng(purpose: str, *position: int) -> np.random.Generator:
+            return stream(self.seed, purpose, number, *position)
+
+        return Step(self.progress.epoch, number, rng, self.fabric.global_rank, inputs, targets)
+
+    def _loss_sum_of(self, step: Step) -> Tensor:
         """Return the weighted loss summed over this process's samples (its mean over a sample's pixels).
 
         In float32 at least.
         """
-        prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-        if targets.dim() == 1:
-            targets = targets.unsqueeze(-1)
-        losses = self.head.losses(prediction, targets)
-        if self.bin_weights is not None:
-            losses = losses * self.bin_weights[self.bins.index(targets)]
+        assert step.output is not None
+        assert step.features is not None
+        output = step.output.to(torch.promote_types(step.output.dtype, torch.float32))
+        targets = step.targets.unsqueeze(-1) if step.targets.dim() == 1 else step.targets
+        losses = self.head.losses(output, targets, step.features)
+        for part in self.parts.values():
+            if (weights := part.weigh(targets)) is not None:
+                losses = losses * weights
         return losses.flatten(1).mean(1).sum()
-
-    def _watch(self, loss_sum: Tensor, samples: int) -> None:
-        """Add to the epoch's mean loss, and remember the first step whose loss was bad, without waiting for it."""
-        limit = self.settings.loss_limit * samples
-        bad = ~(loss_sum.abs() <= limit)  # true for NaN too
-        self._bad_batch = torch.where(bad & (self._bad_batch < 0), self.progress.batch, self._bad_batch)
-        self._loss_sum += loss_sum.double()
-        self._loss_count += samples
-        on_cpu = self.fabric.device.type == "cpu"
-        if self.fabric.world_size == 1 and (on_cpu or self.progress.step % CHECK_STEPS == 0):
-            self._check_loss(including_current=True)
 
     def _check_loss(self, including_current: bool = False) -> None:
         """Raise RunFailed, naming step and samples, if a loss since the last look was not finite or too large."""
-        bad = self._reduce(self._bad_batch.clone(), "max")
-        number = int(bad)
-        if number < 0:
+        number = self.losses.first_bad()
+        if number is None:
             return
-        done = self.progress.batch + (1 if including_current else 0)
-        step = self.progress.step + (1 if including_current else 0) - (done - number) + 1
-        samples = self.loader.order(self.progress.epoch)[number].tolist()
-        last = self.checkpoints / "last.pt"
-        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint before it"
-        shown = ", ".join(map(str, samples[:16])) + (", …" if len(samples) > 16 else "")
-        raise RunFailed(
-            f"the training loss is not finite, or above trainer.loss_limit={self.settings.loss_limit:g}, "
-            f"at step {step} (epoch {self.progress.epoch + 1}, batch {number + 1}, training samples {shown}); {kept}; "
-            f"try a lower optimizer.lr or trainer.clip_norm"
-        )
+        state, now = self.progress, 1 if including_current else 0
+        step = state.step + now - (state.batch + now - number) + 1
+        samples = self.loader.order(state.epoch)[number].tolist()
+        raise self.losses.breakdown(step, state.epoch, number, samples, self.checkpoints / "last.pt")
 
-    def collect_statistics(self) -> None:
-        """Give FDS the statistics of this epoch: those gathered on the way, or from a second pass as published."""
-        fds, epoch = self.module.fds, self.progress.epoch
-        assert fds is not None
-        if self.fds_statistics == "pass":
-            # As in the published code: training mode, so dropout acts and batch norm's running averages move once
-            # more, over augmented and newly shuffled batches (NYUD2: over a subset, not augmented).
-            self._moments = fds.new_moments()
-            self.network.train()
-            split = self.train if self.fds_split is None else self.fds_split
-            loader = self._loader(split, augment=self.fds_split is None)
-            with torch.no_grad():
-                for batch, tensors in self._batches(loader, epoch, purpose="fds"):
-                    self._reseed("fds-dropout", epoch, batch.number)
-                    inputs, targets = split.prepare(*tensors)
-                    with self.fabric.autocast():
-                        _, features = self.module(inputs, targets, epoch)
-                    if not batch.padding:
-                        self._moments.add(features, targets)
-        assert self._moments is not None
-        self._moments.reduce(lambda tensor: self._reduce(tensor, "sum"))
-        fds.end_epoch(self._moments, epoch)
+    def _walk(self, split: Split | None = None, purpose: str = "walk") -> Iterator[Step]:
+        """Pass over a split once more, see `methods.part.Walk`."""
+        epoch = self.progress.epoch
+        self.network.train()
+        loader = self._loader(self.train if split is None else split, augment=split is None)
+        with torch.no_grad():
+            for batch, tensors in self._batches(loader, epoch, purpose=purpose):
+                self._reseed(f"{purpose}-dropout", epoch, batch.number)
+                step = self._as_step(*loader.split.prepare(*tensors), batch.number)
+                with self.fabric.autocast():
+                    step.output, step.features, step.fed = self.module(step.inputs, step.targets, epoch)
+                if not batch.padding:
+                    yield step
 
     def _evaluate(self, save: bool = True) -> None:
-        """Evaluate on the validation split, record it, keep the best, count patience."""
+        """Evaluate on the validation split, record it, keep what is selected, count patience."""
         state = self.progress
         if state.history and state.history[-1]["step"] == state.step:
             return  # a step's evaluation that fell on the end of an epoch
@@ -315,20 +277,22 @@ class Trainer:
         if not np.isfinite(value):
             raise RunFailed(f"the validation {self.monitor} at step {state.step} is not finite: nothing to select by")
         state.since_best += 1
-        if state.best is None or value < state.best:
-            state.best, state.best_epoch, state.since_best = value, state.epoch + 1, 0
+        better = value < state.lowest(f"val/all/{self.monitor}")
+        if better:
+            state.since_best = 0
+        if better or self.settings.select == "last":
+            state.best, state.best_epoch = value, state.epoch + 1
             if self.fabric.is_global_zero:
                 best = {"network": self.module.state_dict(), "value": value, "epoch": state.best_epoch}
                 checkpoint.save(self.checkpoints / "best.pt", best)
-        loss = self._reduce(self._loss_sum.clone(), "sum") / max(self._loss_count, 1)
         state.history.append(
             {
                 "epoch": state.epoch + 1,
                 "step": state.step,
-                "loss": float(loss),
+                "loss": self.losses.mean(),
                 "lr": state.lr,
                 **{f"val/{region}/{name}": v for region, errors in regions.items() for name, v in errors.items()},
-                **self._smoothing_distance(),
+                **{name: number for part in self.parts.values() for name, number in part.report().items()},
             }
         )
         if self.settings.patience is not None and state.since_best >= self.settings.patience:
@@ -337,14 +301,6 @@ class Trainer:
             self.report(state.history[-1])
         if save:
             self._save()
-
-    def _smoothing_distance(self) -> dict[str, float]:
-        """Return how far FDS has its statistics from themselves smoothed, once it has some."""
-        fds = self.module.fds
-        if fds is None or not fds.num_samples_tracked.any():
-            return {}
-        mean, variance = fds.smoothing_distance().tolist()
-        return {"fds/mean_distance": mean, "fds/variance_distance": variance}
 
     def _reseed(self, purpose: str, *position: int) -> None:
         """Seed what layers draw from (dropout). `torch.manual_seed` would queue a call per step for absent GPUs."""
@@ -364,22 +320,11 @@ class Trainer:
     def _last_step(self) -> bool:
         return self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps
 
-    def _reset_epoch_sums(self) -> None:
-        device = self.fabric.device
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._loss_sum = torch.zeros((), dtype=dtype, device=device)
-        self._loss_count = 0
-        self._bad_batch = torch.full((), -1, dtype=torch.int64, device=device)
-
     def _save(self) -> None:
         """Write `last.pt`: everything that the rest of the run depends on."""
-        loss_sum = self._reduce(self._loss_sum.clone(), "sum")
-        moments = None if self._moments is None else self._moments.state_dict()
-        if moments is not None and self.fabric.world_size > 1:
-            whole = self.module.fds.new_moments()  # type: ignore[union-attr]
-            whole.load_state_dict(moments)
-            whole.reduce(lambda tensor: self._reduce(tensor, "sum"))
-            moments = whole.state_dict()
+        losses = self.losses.state()
+        total = self.processes.sum if self.processes.count > 1 else None
+        open_states = {name: part.open_state(total) for name, part in self.parts.items()}
         if self.fabric.is_global_zero:
             state = {
                 "network": self.module.state_dict(),
@@ -387,9 +332,8 @@ class Trainer:
                 "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
                 "precision": self.fabric.strategy.precision.state_dict(),
                 "progress": asdict(self.progress),
-                "moments": moments,
-                "loss_sum": float(loss_sum),
-                "loss_count": self._loss_count,
+                "parts": {name: state for name, state in open_states.items() if state},
+                **losses,
             }
             checkpoint.save(self.checkpoints / "last.pt", state)
 
@@ -401,64 +345,6 @@ class Trainer:
             self.scheduler.load_state_dict(state["scheduler"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.progress = Progress(**state["progress"])
-        # Sums over processes are in the checkpoint; rank zero alone takes them up, so that they count once.
-        self._reset_epoch_sums()
-        self._loss_count = state["loss_count"]
-        if self.fabric.is_global_zero:
-            self._loss_sum.fill_(state["loss_sum"])
-        if state["moments"] is not None and self.module.fds is not None:
-            self._moments = self.module.fds.new_moments()
-            if self.fabric.is_global_zero:
-                self._moments.load_state_dict(state["moments"])
-
-    def _reduce(self, tensor: Tensor, how: str) -> Tensor:
-        """Return a tensor reduced over processes by "sum" or "max"."""
-        if self.fabric.world_size == 1:
-            return tensor
-        operation = {"sum": torch.distributed.ReduceOp.SUM, "max": torch.distributed.ReduceOp.MAX}[how]
-        torch.distributed.all_reduce(tensor, operation)
-        return tensor
-
-    def sum_over_processes(self, tensor: Tensor) -> Tensor:
-        """Return the sum of every process's tensor; it is summed in place."""
-        return self._reduce(tensor, "sum")
-
-    def _gather(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-        """Return every process's tuple of CPU tensors."""
-        if self.fabric.world_size == 1:
-            return [tensors]
-        parts: list[Any] = [None] * self.fabric.world_size
-        torch.distributed.all_gather_object(parts, tensors)
-        return parts
-
-    @contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """In one process, let SIGINT and SIGTERM finish the step and save. With several, each ends where it is.
-
-        Several processes would have to agree on the step to stop at, which costs a reduction per step; their last
-        checkpoint is at most an epoch, or `checkpoint_minutes`, old.
-        """
-
-        def note(number: int, frame: FrameType | None) -> None:
-            # One Ctrl-C reaches a sweep's worker twice: from the terminal, and from the process that started it.
-            again = self._stop_signal is not None and time.monotonic() - self._stopped_at > 2
-            if self.fabric.world_size > 1 or again:
-                raise Interrupted(number, self.progress.step)
-            if self._stop_signal is None:
-                self._stop_signal, self._stopped_at = number, time.monotonic()
-
-        try:
-            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: whoever runs us there handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def freeze(module: nn.Module) -> None:
-    """Keep a module's weights as they are; its layers stay in training mode, as in the published RRT."""
-    module.requires_grad_(False)
+        self.losses.load(state, self.fabric.is_global_zero)
+        for name, part_state in state["parts"].items():
+            self.parts[name].load_open_state(part_state, self.fabric.is_global_zero)

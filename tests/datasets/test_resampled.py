@@ -21,7 +21,7 @@ from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
 from dir_bench.methods.resample import Settings
 from dir_bench.schema import Config
-from dir_bench.task import Task, relevance_of_bins
+from dir_bench.task import Task
 
 SMALL = {
     "gauge": ["dataset.source.n_train=600"],
@@ -48,11 +48,13 @@ def load(folder: Path) -> Callable[..., Loaded]:
     def loading(name: str, *overrides: str) -> Loaded:
         chosen = config.compose([f"dataset={name}", *SMALL[name], f"paths.data={folder}", "method=smogn", *overrides])
         data = config.build(chosen.dataset.source).load()
-        task = Task.of(chosen, data.train.label_counts)
-        network = assembly.build_network(chosen, data)
-        return chosen, data, assembly.resample(chosen, data, task, network, torch.device("cpu"))
+        return chosen, data, assembly.train_on(data, assembly.build_network(chosen, data), torch.device("cpu"))
 
     return loading
+
+
+def rarity_of(chosen: Config, data: Data) -> np.ndarray:
+    return assembly.build_network(chosen, data).resample.rarity
 
 
 def prepared(split: ResampledSplit, indices: Any, rng: np.random.Generator | None = None) -> Any:
@@ -69,7 +71,7 @@ def test_validation_test_and_regions_are_untouched(load: Callable[..., Loaded], 
     assert isinstance(after.train, ResampledSplit)
     assert after.train.split is before.train
     assert np.array_equal(before.train.targets, again.train.targets)
-    rare = relevance_of_bins(chosen, Task.of(chosen, before.train.label_counts)) >= 0.8
+    rare = rarity_of(chosen, before) >= 0.8
     bins = Task.of(chosen, before.train.label_counts).bins
     share = [rare[bins.index(split.targets)].mean() for split in (before.train, after.train)]
     assert 0 < share[0] <= 0.2 < 0.35 < share[1]
@@ -225,9 +227,9 @@ def test_dense_targets_and_inputs_of_no_shape_are_refused() -> None:
 def test_lds_decides_what_is_rare(load: Callable[..., Loaded]) -> None:
     chosen, before, _ = load("gauge")
     task = Task.of(chosen, before.train.label_counts)
-    plain = relevance_of_bins(chosen, task)
+    plain = rarity_of(chosen, before)
     chosen.lds.name = "gaussian"
-    smoothed = relevance_of_bins(chosen, task)
+    smoothed = rarity_of(chosen, before)
 
     def partitions(rarity: np.ndarray) -> int:
         return 1 + np.count_nonzero(np.diff((rarity[task.counts > 0] >= 0.8).astype(int)))

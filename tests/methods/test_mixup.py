@@ -1,6 +1,8 @@
 """Mixup: a share of 1 mixes nothing, targets go with inputs, and draws depend on seed and step alone."""
 
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -9,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from dir_bench import assembly, config
 from dir_bench.backbones.bilstm import BiLSTMPair
 from dir_bench.backbones.cnn import SmallCNN
 from dir_bench.backbones.depth import DepthNet
@@ -18,12 +19,22 @@ from dir_bench.backbones.mlp import MLP
 from dir_bench.backbones.psg import PSGNet
 from dir_bench.backbones.vision import Vision
 from dir_bench.errors import UserError
-from dir_bench.methods.mixup import Mixing, mixed, unmixed
-from dir_bench.training.streams import stream
+from dir_bench.methods.mixup import Mixing, mixed
+from dir_bench.methods.part import Step
+from dir_bench.streams import stream
 
 
-def mixing(backbone: nn.Module, *layers: int, seed: int = 0, rank: int = 0, alpha: float = 1.0) -> Mixing:
-    return Mixing(backbone, alpha, layers, partial(stream, seed), rank)
+def mixing(backbone: nn.Module, *layers: int, seed: int = 0, rank: int = 0, alpha: float = 1.0):
+    """Return the part's context as a function of step, inputs and targets, that gives the mixed ones."""
+    part = Mixing(backbone, alpha, layers)
+
+    @contextmanager
+    def mix(number: int, inputs: Any, targets: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
+        step = Step(0, number, lambda purpose, *more: stream(seed, purpose, number, *more), rank, inputs, targets)
+        with part.batch(step):
+            yield step.inputs, step.targets
+
+    return mix
 
 
 def batch(size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,11 +187,3 @@ def test_a_resnet_mixes_after_each_of_its_blocks():
         with mixing(backbone, layer)(1, pictures, torch.zeros(4)):
             assert not torch.allclose(backbone(pictures), plain)
     assert torch.equal(backbone(pictures), plain)
-
-
-def test_without_mixup_a_batch_is_as_it_is():
-    inputs, targets = batch()
-    with unmixed(0, inputs, targets) as found:
-        assert found == (inputs, targets)
-    chosen = config.compose([])
-    assert assembly.build_mix(chosen, nn.Identity(), 0) is unmixed

@@ -12,11 +12,13 @@ from dir_bench import assembly, config, experiment
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.nyud2 import BINS, NYUD2
 from dir_bench.interrupt import Interrupted
+from dir_bench.methods.part import Step
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
 from dir_bench.task import Task
 from dir_bench.training.network import Network
 from dir_bench.training.recorder import Recorder
+from dir_bench.training.trainer import Trainer
 
 
 class Tiny(nn.Module):
@@ -71,29 +73,37 @@ def parts(settings: Config, folder: Path):
     return data, task, assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
 
 
+def forward(trainer: Trainer, pictures: torch.Tensor, depth: torch.Tensor) -> Step:
+    step = trainer._as_step(pictures, depth, 0)
+    step.output, step.features, step.fed = trainer.network(pictures, depth, 0)
+    return step
+
+
 def test_the_loss_is_the_mean_over_pixels_weighted_by_their_bins(compose, tmp_path):
     settings = compose("method=inv_lds")
-    data, task, trainer = parts(settings, tmp_path)
+    data, _, trainer = parts(settings, tmp_path)
     batch, tensors = next(trainer._batches(trainer.loader, 0))
     pictures, depth = data.train.prepare(*tensors)
-    output, _ = trainer.network(pictures, depth, 0)
-    loss = trainer._loss_sum_of(output, depth).detach() / batch.size
-    weights = task.weights[BINS.index(depth.numpy())]
-    expected = np.mean((output.detach().numpy() - depth.numpy()).astype(np.float64) ** 2 * weights)
+    step = forward(trainer, pictures, depth)
+    loss = trainer._loss_sum_of(step).detach() / batch.size
+    weights = trainer.parts["reweight"].table.numpy()[BINS.index(depth.numpy())]
+    expected = np.mean((step.output.detach().numpy() - depth.numpy()).astype(np.float64) ** 2 * weights)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_of_a_classifier_is_its_cross_entropy_at_every_pixel(compose, tmp_path):
     settings = compose("method=cb", "reweight.beta=0.9")
-    data, task, trainer = parts(settings, tmp_path)
+    data, _, trainer = parts(settings, tmp_path)
     batch, tensors = next(trainer._batches(trainer.loader, 0))
     pictures, depth = data.train.prepare(*tensors)
-    output, _ = trainer.network(pictures, depth, 0)
-    assert output.shape[1] == 93  # bins 7 to 99
-    loss = trainer._loss_sum_of(output, depth).detach() / batch.size
+    step = forward(trainer, pictures, depth)
+    assert step.output.shape[1] == 93  # bins 7 to 99
+    loss = trainer._loss_sum_of(step).detach() / batch.size
     bins = BINS.index(depth.numpy()).clip(7)
-    shares = output.detach().double().softmax(1).gather(1, torch.from_numpy(bins - 7)).numpy()
-    assert loss.item() == pytest.approx(np.mean(-np.log(shares) * task.weights[bins]), rel=1e-5)
+    shares = step.output.detach().double().softmax(1).gather(1, torch.from_numpy(bins - 7)).numpy()
+    assert loss.item() == pytest.approx(
+        np.mean(-np.log(shares) * trainer.parts["reweight"].table.numpy()[bins]), rel=1e-5
+    )
 
 
 def test_a_classifier_predicts_depths_of_pixels_in_metres(compose, tmp_path):
@@ -108,8 +118,9 @@ def test_mixup_mixes_the_depth_of_pixels_as_it_mixes_pictures(compose, tmp_path)
     _, tensors = next(trainer._batches(trainer.loader, 0))
     pictures, depth = data.train.prepare(*tensors)
     both = torch.cat([pictures.flatten(1), depth.flatten(1)], dim=1)
-    with trainer.mix(0, pictures, depth) as (mixed, targets):
-        together = torch.cat([mixed.flatten(1), targets.flatten(1)], dim=1)
+    step = trainer._as_step(pictures, depth, 0)
+    with trainer.parts["mixup"].batch(step):
+        together = torch.cat([step.inputs.flatten(1), step.targets.flatten(1)], dim=1)
     # Each mixed sample, pixels and depths alike, is one and the same combination of the batch's three.
     shares = torch.linalg.lstsq(both.T.double(), together.T.double()).solution
     torch.testing.assert_close(shares.T @ both.double(), together.double(), rtol=1e-4, atol=1e-4)
@@ -121,7 +132,7 @@ def test_fds_takes_its_statistics_from_the_subset_without_augmentation(compose, 
     settings = compose("method=vanilla_fds", "trainer.epochs=1")
     data, _, trainer = parts(settings, tmp_path)
     network: Network = trainer.module
-    trainer.collect_statistics()
+    network.fds.epoch_ends(0, trainer._walk, trainer.processes.sum)
     tracked = network.fds.num_samples_tracked.numpy()
     depths = [data.fds.targets[np.arange(len(data.fds))]]
     _, metres = data.fds.prepare(data.fds.fetch(np.arange(len(data.fds)), None), torch.from_numpy(depths[0]))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dir_bench.datasets.base import ScalarTargets
+from dir_bench.streams import stream, stream_seed
 from dir_bench.training.loaders import TrainLoader, epoch_batches, eval_batches
-from dir_bench.training.streams import stream, stream_seed
 
 
 class Numbers(ScalarTargets):
@@ -27,10 +27,15 @@ class Numbers(ScalarTargets):
 
 
 @settings(deadline=None)
+def shuffled(n: int, batch: int, seed: int, lengths: np.ndarray | None = None) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return epoch_batches(rng.permutation(n), batch, rng, lengths)
+
+
 @given(n=st.integers(1, 300), batch=st.integers(1, 64), seed=st.integers(0, 5), ragged=st.booleans())
 def test_every_sample_comes_once_an_epoch(n, batch, seed, ragged):
     lengths = np.random.default_rng(seed).integers(1, 30, n) if ragged else None
-    batches = epoch_batches(n, batch, np.random.default_rng(seed), lengths)
+    batches = shuffled(n, batch, seed, lengths)
     assert sorted(np.concatenate(batches).tolist()) == list(range(n))
     assert len(batches) == -(-n // batch)
     assert all(len(b) <= batch for b in batches)
@@ -38,9 +43,9 @@ def test_every_sample_comes_once_an_epoch(n, batch, seed, ragged):
 
 def test_bucketed_batches_hold_like_lengths():
     lengths = np.random.default_rng(0).integers(1, 60, 4096)
-    batches = epoch_batches(4096, 64, np.random.default_rng(1), lengths)
+    batches = shuffled(4096, 64, 1, lengths)
     padded = sum(len(b) * lengths[b].max() for b in batches)
-    plain = sum(len(b) * lengths[b].max() for b in epoch_batches(4096, 64, np.random.default_rng(1)))
+    plain = sum(len(b) * lengths[b].max() for b in shuffled(4096, 64, 1))
     assert padded < 1.05 * lengths.sum()
     assert plain > 1.8 * lengths.sum()
 

@@ -1,21 +1,22 @@
 """Backbone → FDS → regressor, and batch norm over several processes."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from dir_bench.labels import TargetBins
-from dir_bench.methods.fds import FDS
+from dir_bench.methods.fds_part import FDSPart
+from dir_bench.methods.part import Step
 from dir_bench.training.network import Network, SyncBatchNorm, synchronise_batch_norm
+from dir_bench.workers import run_all
 
 
 def make_network(feedback: bool) -> Network:
-    fds = FDS(4, bins=TargetBins.regular(0, 4, 1), kernel_size=3, lag="none", start_smooth=1, feedback=feedback)
-    return Network(nn.Linear(3, 4), nn.Linear(4, 1), fds)
+    fds = FDSPart(4, bins=TargetBins.regular(0, 4, 1), kernel_size=3, lag="none", start_smooth=1, feedback=feedback)
+    return Network(nn.Linear(3, 4), nn.Linear(4, 1), {"fds": fds})
 
 
 def warmed_up(feedback: bool) -> tuple[Network, torch.Tensor, torch.Tensor]:
@@ -29,7 +30,7 @@ def warmed_up(feedback: bool) -> tuple[Network, torch.Tensor, torch.Tensor]:
 
 def test_fds_acts_in_training_only():
     network, inputs, labels = warmed_up(feedback=False)
-    trained, _ = network(inputs, labels, 1)
+    trained, _, _ = network(inputs, labels, 1)
     plain = network.regressor(network.backbone(inputs))
     assert not torch.allclose(trained, plain)
     assert torch.equal(network.eval()(inputs, labels, 1)[0], plain)
@@ -39,9 +40,16 @@ def test_fds_acts_in_training_only():
 @pytest.mark.parametrize("feedback", [False, True])
 def test_statistics_come_from_the_features_that_the_semantics_names(feedback):
     network, inputs, labels = warmed_up(feedback)
-    _, collected = network(inputs, labels, 1)
+    step = Step(1, 0, lambda *_: None, 0, inputs, labels)
+    step.output, step.features, step.fed = network(inputs, labels, 1)
+    network.fds.stream = True
+    network.fds.epoch_begins(1)
+    network.fds.after_step(step)
     raw = network.backbone(inputs)
-    assert torch.equal(collected, network.fds.smooth(raw, labels, 1) if feedback else raw)
+    expected = network.fds.new_moments()
+    expected.add(network.fds.smooth(raw, labels, 1) if feedback else raw, labels)
+    for found, right in zip(network.fds._moments.by_row(), expected.by_row(), strict=True):
+        assert torch.equal(found, right)
 
 
 def test_batch_norm_is_replaced_with_its_weights_and_buffers():
@@ -54,12 +62,7 @@ def test_batch_norm_is_replaced_with_its_weights_and_buffers():
     assert all(torch.equal(state[key], value) for key, value in synced.state_dict().items())
 
 
-TWO_PROCESSES = """
-import sys, torch, torch.distributed as dist
-from torch import nn
-from dir_bench.training.network import synchronise_batch_norm
-
-def outcome(inputs, rank, world):
+def outcome(inputs: torch.Tensor, rank: int, world: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).double()
     if world > 1:
@@ -71,9 +74,11 @@ def outcome(inputs, rank, world):
             if world > 1:
                 dist.all_reduce(p.grad)
             p.data -= 0.1 * p.grad
-    return model.eval()(inputs), model.state_dict()
+    return model.eval()(inputs).detach(), model.state_dict()
 
-def worker(rank, world, path):
+
+def normalised(job: tuple[str, int, int]) -> str:
+    path, rank, world = job
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
     torch.manual_seed(1)
     inputs = torch.randn(7, 3).double() * 3 + 50  # unequal parts, a mean far from 0
@@ -83,19 +88,10 @@ def worker(rank, world, path):
     for key in plain:
         torch.testing.assert_close(state[key], plain[key], rtol=1e-9, atol=1e-9)
     dist.destroy_process_group()
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(worker, (2, sys.argv[1]), nprocs=2)
-    print("equal")
-"""
+    return "equal"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_two_processes_normalise_as_one(tmp_path: Path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "store")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "equal"
+    jobs = [(str(tmp_path / "store"), rank, 2) for rank in range(2)]
+    assert dict(run_all(normalised, jobs, [{}, {}])) == {0: "equal", 1: "equal"}

@@ -1,8 +1,6 @@
 """The trainer through whole small runs: resume, selection, failure, seeds, stages."""
 
-import csv
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from run_helpers import assert_same_run, history, stop_after, weights
 
 from dir_bench import assembly, config, experiment
 from dir_bench.datasets.arrays import Arrays
@@ -18,7 +17,6 @@ from dir_bench.interrupt import Interrupted
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
 from dir_bench.task import Task
-from dir_bench.training.recorder import Recorder
 from dir_bench.training.trainer import Trainer
 
 SMALL = [
@@ -47,40 +45,6 @@ def compose(data_dir: Path, tmp_path: Path):
         return config.compose([*SMALL, *paths, *overrides])
 
     return make
-
-
-def weights(folder: Path, which: str = "best") -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / f"{which}.pt", weights_only=True)["network"]
-    return state
-
-
-def history(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
-    """Send this process a signal once, after so many steps, as a user or a scheduler would."""
-    tick = Recorder.tick
-    sent: list[int] = []
-
-    def ticking(self: Recorder, at: int) -> None:
-        tick(self, at)
-        if at == step and not sent:
-            sent.append(at)
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(Recorder, "tick", ticking)
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    for which in ("best", "last"):
-        a, b = weights(one, which), weights(other, which)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
-    assert history(one) == history(other)
-    assert experiment.recorded(one)["test"] == experiment.recorded(other)["test"]
-    first, second = np.load(one / "predictions.npz"), np.load(other / "predictions.npz")
-    assert all(np.array_equal(first[key], second[key]) for key in ("target", "prediction", "index"))
 
 
 @pytest.mark.parametrize(
@@ -263,8 +227,8 @@ def test_an_exploding_loss_stops_the_run_and_says_where(compose):
 def test_a_nan_after_good_epochs_names_the_last_good_checkpoint(compose, monkeypatch):
     step = Trainer._loss_sum_of
 
-    def poisoned(self: Trainer, prediction: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return step(self, prediction, targets) * (float("nan") if self.progress.step == 14 else 1.0)
+    def poisoned(self: Trainer, at: object) -> torch.Tensor:
+        return step(self, at) * (float("nan") if self.progress.step == 14 else 1.0)
 
     settings = compose()
     with monkeypatch.context() as patched:

@@ -1,0 +1,198 @@
+"""The seam of methods: what may act between a sample and the update, as hooks with plain data in and out.
+
+A method is a few parts. A part is a module, so what it learns or remembers is moved, trained, averaged over processes
+and saved with the network. Every hook does nothing unless a part says otherwise. The trainer calls the hooks of all
+parts, those of the config's groups first and then those of `parts` in their order, and knows none by name:
+
+    samples ─► draw ─► batch ─► backbone ─► calibrate ─► head.losses · weigh + Σ penalty ─► gradients ─► after_step
+                     epoch_begins … epoch_ends(walk, total) · report · open_state
+
+A part of your own is one module anywhere on the path and one node of a YAML, `parts: {name: {_target_: …, …}}`. Its
+constructor takes `facts` and the node's other keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dir_bench.datasets.base import IntArray, Split
+from dir_bench.labels import TargetBins
+
+if TYPE_CHECKING:
+    from dir_bench.schema import Config
+
+Total = Callable[[Tensor], Tensor]
+"""Returns the sum of a tensor over all processes; each of them has to call it."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a part may know when it is built: the training labels, and the widths around it.
+
+    Attributes:
+        bins: Bins of the target, label units.
+        counts: Training samples (or pixels) per bin, int64 of shape ``(b,)``.
+        targets: Those of the training split as `Split.targets` has them; label units, shape ``(n,)``, for scalar ones.
+        target_scale: Label units per network unit.
+        feature_dim: Width of the features.
+        backbone: The network before its last layer; not to be kept as a submodule, whose weights are its own.
+        statistics_split: What the dataset names for statistics of features; None: the training split.
+    """
+
+    bins: TargetBins
+    counts: IntArray
+    targets: Any
+    target_scale: float
+    feature_dim: int
+    backbone: nn.Module
+    statistics_split: Split | None = None
+
+
+@dataclass
+class Step:
+    """One training step of one process.
+
+    Attributes:
+        epoch: From 0.
+        number: Of the optimiser step, from 0.
+        rng: From a purpose, and numbers if you like, to a random generator that this step alone has, the same on every
+            process; add `rank` for one that is not.
+        rank: Of this process.
+        inputs: What the backbone takes.
+        targets: Label units, shape ``(b,)`` or ``(b, 1, h, w)``; with several views, those of each one after the other.
+        features: Of the backbone, shape ``(b, d)`` or ``(b, d, h, w)``; None before the forward pass.
+        fed: What the regressor was given: the features after every part's `calibrate`.
+        output: Of the regressor, shape ``(b, outputs)`` or ``(b, outputs, h, w)``.
+    """
+
+    epoch: int
+    number: int
+    rng: Callable[..., np.random.Generator]
+    rank: int
+    inputs: Any
+    targets: Tensor
+    features: Tensor | None = None
+    fed: Tensor | None = None
+    output: Tensor | None = None
+
+
+Walk = Callable[..., Iterator[Step]]
+"""walk(split=None, purpose="walk"): pass over a split in training mode, without gradients, as `Step`s.
+
+None is the training split, each sample once, augmented and newly shuffled by a stream of the purpose's own.
+"""
+
+
+class Part(nn.Module):
+    """One thing that a method does. With several processes, each sees its own part of a batch.
+
+    What is a buffer is rank zero's at each forward pass, and part of the network's checkpoint.
+    """
+
+    views: int = 1
+    """Augmented views of each sample that a batch holds, one after the other; targets are repeated."""
+    settings: Mapping[str, Any] = {}
+    """Of the optimiser, for the part's own parameters: {"lr": 1e-2}. Empty: those of the network."""
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raise UserError if the part cannot go together with the rest of a config; before any data are read."""
+
+    def samples(self, split: Split, device: torch.device) -> Split:
+        """Return what is trained on in place of a training split; called once, before anything is trained."""
+        return split
+
+    def draw(self, rng: np.random.Generator) -> IntArray | None:
+        """Return the samples of an epoch, with repetition, in the order in which they come; None: each once, shuffled.
+
+        As many as a batch is long, or more. A function of the stream and of the part's state, which must not change
+        within an epoch.
+        """
+        return None
+
+    def batch(self, step: Step) -> AbstractContextManager[None]:
+        """Change inputs and targets of a step; the network runs within the context."""
+        return nullcontext()
+
+    def calibrate(self, features: Tensor, targets: Tensor, epoch: int) -> Tensor:
+        """Return what goes on to the regressor in place of the features; in training only."""
+        return features
+
+    def weigh(self, targets: Tensor) -> Tensor | None:
+        """Return the weight of the loss of each target, of a shape that broadcasts to theirs; None: 1."""
+        return None
+
+    def penalty(self, step: Step) -> Tensor | None:
+        """Return what is added to the mean loss of the batch, a scalar; None: nothing."""
+        return None
+
+    def gradients(self, backward: Callable[[], None], parameters: list[Tensor]) -> None:
+        """Leave the gradients of a step in the parameters.
+
+        `backward` adds them; it may be called more than once, and repeats the same batch with the same draws.
+        """
+        backward()
+
+    def after_step(self, step: Step) -> None:
+        """Look at a step whose update is done. Nothing has to wait for the device."""
+
+    def epoch_begins(self, epoch: int) -> None:
+        """Be told of an epoch, or of what is left of one."""
+
+    def epoch_ends(self, epoch: int, walk: Walk, total: Total) -> None:
+        """Take up what an epoch gave."""
+
+    def report(self) -> dict[str, float]:
+        """Return numbers for the history and TensorBoard, at each evaluation."""
+        return {}
+
+    def open_state(self, total: Total | None) -> dict[str, Tensor]:
+        """Return what an unfinished epoch has gathered beside parameters and buffers, over all processes.
+
+        `total` is None where there is one process only.
+        """
+        return {}
+
+    def load_open_state(self, state: Mapping[str, Tensor], first: bool) -> None:
+        """Take up what `open_state` returned; `first`: this is the process that it counts for."""
+
+
+class Head(Part):
+    """What the last layer's outputs mean: their losses in training, and the predictions that they stand for.
+
+    There is one. A part of the config with the name `head` takes the place of the one that `head` and `loss` choose.
+
+    Attributes:
+        outputs: Of the last layer for each target.
+        target_scale: Label units per unit of what `decode` returns.
+        trains_regressor: False where the losses are of features alone; the last layer then stays as initialised.
+    """
+
+    outputs: int = 1
+    target_scale: float = 1.0
+    trains_regressor: ClassVar[bool] = True
+
+    def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
+        """Return the loss of each target, unweighted, of the shape of the targets: ``(b, 1)`` or ``(b, 1, h, w)``.
+
+        Args:
+            output: float32 at least, shape ``(b, outputs)`` or ``(b, outputs, h, w)``.
+            targets: Label units.
+            features: As the backbone gave them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no losses")
+
+    def decode(self, output: Tensor) -> Tensor:
+        """Return the predictions, shape ``(b, 1)`` or ``(b, 1, h, w)``; the first output unless a head says other."""
+        return output[:, :1]
+
+    def columns(self, output: Tensor) -> dict[str, Tensor]:
+        """Return what else a run keeps of each prediction, by name, of its shape and in its unit; such as a scale."""
+        return {}

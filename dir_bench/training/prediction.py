@@ -1,0 +1,50 @@
+"""What a network says of a whole split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dir_bench.datasets.base import Split
+from dir_bench.methods.part import Head
+from dir_bench.schema import TrainerConfig
+from dir_bench.training.loaders import eval_batches, on_device
+from dir_bench.training.network import Network
+from dir_bench.training.processes import Processes
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Columns = dict[str, npt.NDArray[Any]]
+
+
+def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fabric, processes: Processes) -> Columns:
+    """Return the predictions for all that is judged of a split, and what else the head says of each.
+
+    In label units and the split's order, on every process. Network outputs are widened to float64 before they are
+    scaled, so saved predictions say all there is.
+    """
+    network.eval()
+    head: Head = network.get_submodule("head")  # type: ignore[assignment]
+    places: list[Tensor] = []
+    values: dict[str, list[Tensor]] = {}
+    batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
+    with torch.no_grad():
+        for index, inputs in on_device(batches, fabric):
+            inputs, _ = split.prepare(inputs, None)
+            with fabric.autocast():
+                output = network(inputs)[0].float()
+            for name, column in {"prediction": head.decode(output), **head.columns(output)}.items():
+                there, judged = split.judge(column, index)
+                values.setdefault(name, []).append(judged)
+            places.append(there)
+    mine = {name: torch.cat(parts).cpu() for name, parts in values.items()}
+    whole = {"prediction": np.full(len(split.judged), np.nan)}
+    for there, columns in processes.gather((torch.cat(places) if places else None, mine)):
+        for name, column in columns.items():
+            whole.setdefault(name, np.full(len(split.judged), np.nan))[there.numpy()] = column.double().numpy()
+    return {name: column * head.target_scale for name, column in whole.items()}

@@ -1,0 +1,47 @@
+"""What tests of whole runs share: stopping one, reading what it left, comparing two."""
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dir_bench import experiment
+from dir_bench.training.recorder import Recorder
+
+
+def weights(folder: Path, which: str = "best") -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / f"{which}.pt", weights_only=True)["network"]
+    return state
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal once, after so many steps, as a user or a scheduler would."""
+    tick = Recorder.tick
+    sent: list[int] = []
+
+    def ticking(self: Recorder, at: int) -> None:
+        tick(self, at)
+        if at == step and not sent:
+            sent.append(at)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Recorder, "tick", ticking)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for which in ("best", "last"):
+        a, b = weights(one, which), weights(other, which)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert history(one) == history(other)
+    assert experiment.recorded(one)["test"] == experiment.recorded(other)["test"]
+    first, second = np.load(one / "predictions.npz"), np.load(other / "predictions.npz")
+    assert all(np.array_equal(first[key], second[key]) for key in ("target", "prediction", "index"))
