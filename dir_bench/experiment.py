@@ -8,7 +8,6 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from dir_bench import config as configs
+from dir_bench import ranks
 from dir_bench.assembly import (
     build_fabric,
     build_network,
@@ -29,7 +29,6 @@ from dir_bench.assembly import (
 from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
 from dir_bench.errors import RunFailed, UserError, last_line
-from dir_bench.interrupt import Interrupted
 from dir_bench.results.naming import (
     Toggles,
     flatten,
@@ -53,7 +52,6 @@ from dir_bench.toggles.stages import Stages
 from dir_bench.training import checkpoint
 from dir_bench.training.features import feature_statistics
 from dir_bench.training.recorder import Recorder
-from dir_bench.workers import cores, run_all
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -247,51 +245,11 @@ def _launch(
     """Start the engine, with as many processes as asked for, and return the metrics."""
     outside = "RANK" in os.environ or "SLURM_PROCID" in os.environ
     if config.trainer.devices > 1 and not outside:
-        return _launch_ranks(config, folder, command, stage_one)
+        return ranks.launch(config.trainer.devices, _launch, config, folder, command, stage_one)  # type: ignore[no-any-return]
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", config.trainer.devices))
     fabric = build_fabric(config, "ddp" if outside else "auto", devices)
     fabric.launch()
     return _run(fabric, config, folder, command, stage_one)
-
-
-RANK_GRACE = 2.0
-"""Seconds that a training process beside others has to end: it saves nothing, and may wait for one that is gone."""
-
-
-def _launch_ranks(config: Config, *others: Any) -> dict[str, Any]:
-    """Start a process for each device, as torchrun would, and return what the first one measured.
-
-    Fabric's own ways do not serve: "ddp" would start this program's command line again, which inside a sweep means the
-    whole sweep (Hydra), and the processes of "ddp_spawn" outlive one that ended while they started.
-    """
-    count = config.trainer.devices
-    # Held here, on a port that the system picks, so that no other program can take it before the processes are there.
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // count)))}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    shared |= {"TORCHELASTIC_RUN_ID": "dir_bench", "GROUP_RANK": "0"}
-    shared |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    ranks = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-    metrics: dict[str, Any] = {}
-    with closing(run_all(_rank, [(config, *others)] * count, ranks, RANK_GRACE)) as ended:
-        for rank, result in ended:
-            if isinstance(result, BaseException):
-                raise result
-            metrics = result if rank == 0 else metrics
-    return metrics
-
-
-def _rank(arguments: tuple[Any, ...]) -> dict[str, Any] | BaseException:
-    """Run in a process beside others; an error is handed back, since there it would end as a traceback."""
-    try:
-        return _launch(*arguments)
-    except (UserError, OSError, Interrupted) as error:
-        return error
-    except Exception:
-        told = traceback.format_exc()
-        broken = RuntimeError(f"a training process broke down: {last_line(told)}")
-        broken.add_note(told)
-        return broken
 
 
 def _device_name(config: Config) -> str:

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import active_children, connection, get_context, parent_process
 from types import FrameType
@@ -24,7 +24,7 @@ def run_all(
     jobs: Iterable[Any],
     environments: list[dict[str, str]],
     grace: float | None = None,
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Yield (number of the job, its result) as jobs end; a result is a `RunFailed` where the worker died.
 
     Workers are fresh interpreters that may start processes of their own, and stay for one job after another; a dead

@@ -65,6 +65,8 @@ class FDS(nn.Module):
                 ...
             fds.end_epoch(moments, epoch)
 
+    Under torch.distributed, `end_epoch` pools the statistics of all processes.
+
     The published code differs by dataset, and from the paper. Each difference is an argument, whose default
     suits data of one's own; the benchmark's configs set them all.
 
@@ -100,6 +102,7 @@ class FDS(nn.Module):
             label makes an update of its bin, in increasing order. The same where labels are integers.
         feedback: Whether the trainer collects the features after smoothing (published for ages and STS-B) or
             before; kept here for it as `collects_smoothed`.
+        in_turn: Refuse epochs out of turn in `end_epoch`. False: they change nothing, as published.
 
     Raises:
         ValueError: If an argument is not valid, or there are too few bins for the kernel.
@@ -148,6 +151,7 @@ class FDS(nn.Module):
         new_bins: NewBins = "overwrite",
         groups: Groups = "bins",
         feedback: bool = False,
+        in_turn: bool = True,
     ) -> None:
         super().__init__()
         given = {
@@ -165,6 +169,7 @@ class FDS(nn.Module):
         self.feature_dim = feature_dim
         self.momentum, self.start_update, self.start_smooth = momentum, start_update, start_smooth
         self.clip, self.feedback = (float(clip[0]), float(clip[1])), feedback
+        self.in_turn = in_turn
         self.empty, self.lag, self.guard, self.new_bins, self.groups = empty, lag, guard, new_bins, groups
         window = kernel_window(kernel, kernel_size, sigma, normalize="sum", tails=tails, dtype=np.float32)
         self.kernel_window = torch.from_numpy(window)  # plain attribute, as published: not in state_dict
@@ -240,8 +245,26 @@ class FDS(nn.Module):
         """Take up the statistics of the epoch that ends, and publish what the next one smooths with.
 
         In the order that `lag` asks for: update, then publish for the next epoch ("none"); else publish what
-        is there, then update, as in the published training loops.
+        is there, then update, as in the published training loops. Where torch.distributed runs several processes,
+        the moments of all are pooled first, unless `moments.reduce` has done so: each of them has to call this.
+
+        Args:
+            moments: Of the features of this epoch, from `new_moments`.
+            epoch: Its number. Before `start_update` nothing happens; from there on epochs come one by one.
+
+        Raises:
+            ValueError: If this epoch is not the one that comes next: nothing would ever be published.
         """
+        if epoch < self.start_update:
+            return
+        published = int(self.epoch.item())
+        if self.in_turn and epoch not in (published, published if self.lag == "none" else published + 1):
+            raise ValueError(
+                f"FDS: epoch {epoch} ends, out of turn behind {published}: its statistics would never be used; count "
+                f"epochs one by one from start_update={self.start_update} on, or make FDS(…, start_update={epoch}) if "
+                f"{epoch} is the first"
+            )
+        moments.reduce_once()
         if self.lag == "none":
             self._update(moments, epoch)
             self.update_last_epoch_stats(epoch + 1)

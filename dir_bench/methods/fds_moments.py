@@ -206,6 +206,7 @@ class Moments(GroupMoments):
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._waiting_rows = 0
         self.edge_counts = torch.zeros(2, dtype=self.count.dtype, device=self.count.device)
+        self.reduced = False
 
     @torch.no_grad()
     def add(self, features: Tensor, labels: Tensor) -> None:
@@ -241,6 +242,17 @@ class Moments(GroupMoments):
         features, labels = zip(*self._waiting, strict=True)
         return torch.cat(features), torch.cat(labels)
 
+    def reduce_once(self) -> None:
+        """Pool the statistics of all processes of torch.distributed, if there are several and it was not done yet."""
+        grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if grouped and torch.distributed.get_world_size() > 1 and not self.reduced:
+
+            def summed(tensor: Tensor) -> Tensor:
+                torch.distributed.all_reduce(tensor)
+                return tensor
+
+            self.reduce(summed)
+
     @torch.no_grad()
     def reduce(self, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Pool the statistics of all processes; afterwards each of them holds those of all.
@@ -249,6 +261,7 @@ class Moments(GroupMoments):
             all_reduce: Returns the sum of a tensor over the processes. Called four times, by each of them.
         """
         self.settle()
+        self.reduced = True
         own_count, own_mean, own_spread = self.count, self.mean, self.spread
         self.edge_counts = all_reduce(self.edge_counts.clone())
         self.count = all_reduce(own_count.clone())

@@ -96,5 +96,6 @@ class FDSToggle(Smoothing):
             start_smooth=self.start_smooth,
             clip=(clip[0], clip[1]) if clip else (sys.float_info.min, math.inf),
             feedback=semantics.fds_feedback,
+            in_turn=False,
             **choices,
         )

@@ -4,6 +4,7 @@ import copy
 import io
 import itertools
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -515,3 +516,29 @@ def test_smoothing_never_makes_the_host_wait(bins, never_waiting) -> None:
     with never_waiting():
         fds.smooth(features.requires_grad_(), labels, 9).sum().backward()
         fds.new_moments().add(features, labels)
+
+
+@pytest.mark.parametrize("lag", ["none", "alias", "snapshot"])
+def test_epochs_that_would_change_nothing_are_refused(lag):
+    features, labels = torch.randn(40, 2), torch.arange(40) % 4 + 0.5
+
+    def ended(layer: FDS, *epochs: int) -> FDS:
+        for epoch in epochs:
+            moments = layer.new_moments()
+            moments.add(features, labels)
+            layer.end_epoch(moments, epoch)
+        return layer
+
+    def fresh(**settings: Any) -> FDS:
+        return FDS(2, bins=TargetBins.regular(0, 4, 1), kernel_size=3, lag=lag, **settings)
+
+    late = 1 if lag == "none" else 2  # the published order publishes at the end of the epoch after
+    with pytest.raises(ValueError, match=rf"epoch {late} ends, .*start_update={late}"):
+        ended(fresh(), late)
+    with pytest.raises(ValueError, match="epoch 10 ends"):
+        ended(fresh(), 10)
+    with pytest.raises(ValueError, match="epoch 4 ends"):
+        ended(fresh(), 0, 1, 4)
+    counted = ended(fresh(start_update=1), 0, 1, 2, 3)
+    assert not torch.equal(counted.smooth(features, labels, 4), features)
+    assert ended(fresh(in_turn=False), 5).running_mean_last_epoch.abs().sum() == 0

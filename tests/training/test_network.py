@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from dir_bench import FDS
 from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_part import FDSPart
 from dir_bench.methods.part import Step
@@ -87,6 +88,16 @@ def normalised(job: tuple[str, int, int]) -> str:
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
     for key in plain:
         torch.testing.assert_close(state[key], plain[key], rtol=1e-9, atol=1e-9)
+    layer = FDS(3, bins=TargetBins.regular(0, 4, 1), kernel_size=3)
+    whole = FDS(3, bins=TargetBins.regular(0, 4, 1), kernel_size=3)
+    labels = torch.arange(7.0) % 4
+    moments, all_of_them = layer.new_moments(), whole.new_moments()
+    moments.add(inputs[rank::world].float(), labels[rank::world])
+    all_of_them.add(inputs.float(), labels)
+    all_of_them.reduced = True  # each process has all
+    layer.end_epoch(moments, 0)
+    whole.end_epoch(all_of_them, 0)
+    torch.testing.assert_close(layer.state_dict(), whole.state_dict())
     dist.destroy_process_group()
     return "equal"
 
