@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Data
+from dir_bench.datasets.base import Data, Dataset
+from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.subsets import curate
 from dir_bench.errors import UserError, last_line
 from dir_bench.methods.part import Facts, Head, Part
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("dir_bench")
 
 
-def load_data(config: Config) -> Data:
-    """Return the splits, curated if a subset is chosen."""
-    data: Data = configs.build(config.dataset.source).load()
-    return curate(data, target_bins(config.dataset), config.subset)
+def load_data(config: Config, dataset: Dataset | None = None) -> Data:
+    """Return the splits, curated if a subset is chosen; `dataset` is that of the config, where it is built already."""
+    data: Data = (dataset or configs.build(config.dataset.source)).load()
+    bins = target_bins(config.dataset)
+    if not config.dataset.dense:
+        for fault in faults(bins, {"train": data.train.targets, "val": data.val.targets, "test": data.test.targets}):
+            log.warning("%s", fault)
+    return curate(data, bins, config.subset)
 
 
 def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:

@@ -6,8 +6,8 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dir_bench.errors import UserError, last_line, nearest, of_disk
 from dir_bench.results import commands
@@ -87,31 +87,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(arguments: list[str]) -> int:
-    """Check the config (of every job of a sweep), then hand over to Hydra."""
-    from hydra._internal.utils import get_args_parser
-
+    """Check the config (of every job of a sweep), then train; flags are Hydra's."""
     from dir_bench import config
 
-    parser = get_args_parser()
+    parser = config.args_parser()
     parser.prog = "dir-bench train"
     asked = parser.parse_intermixed_args(arguments)
-    # Hydra wants its flags before the overrides; people write them anywhere.
-    arguments = [a for a in arguments if a not in asked.overrides] + asked.overrides
     if asked.config_dir and not Path(asked.config_dir).is_dir():
         raise UserError(f"--config-dir {asked.config_dir} is not a folder")
+    overrides = config.as_typed(asked.overrides, sweep=asked.multirun)
     if asked.multirun:
-        return _sweep(asked.overrides, asked.config_dir, arguments)
-    from dir_bench.sweeps.job import TrainJobs
-
+        return _sweep(overrides, asked.config_dir)
     if not (asked.help or asked.hydra_help):
-        named = next((a.split("=")[1] for a in asked.overrides if a.startswith(("+sweep=", "sweep="))), None)
+        named = next((a.split("=")[1] for a in overrides if a.startswith(("+sweep=", "sweep="))), None)
         if named:
             raise UserError(f"+sweep={named} is many runs: add -m, or take `dir-bench sweep {named}`")
-        config.compose(asked.overrides, asked.config_dir)
-    task = TrainJobs()
-    if (stopped := _hand_over(task, arguments)) is not None:
-        return stopped
-    return max((result.exit_code for result in task.results), default=0)
+    if not all(value in (None, False) for flag, value in vars(asked).items() if flag not in _RUN_FLAGS):
+        # Hydra wants its flags before the overrides; people write them anywhere.
+        flags = [word for word in arguments if word not in asked.overrides]
+        if asked.cfg:
+            config.compose(overrides, asked.config_dir)
+        config.hydra_main([*flags, *overrides])
+        return 0
+    job = config.compose_job(overrides, asked.config_dir)
+    from dir_bench.sweeps.job import TrainJobs
+
+    task = TrainJobs(settings=job.config)
+    stopped = _until_stopped(partial(job.run, task))
+    return max((result.exit_code for result in task.results), default=0) if stopped is None else stopped
+
+
+_RUN_FLAGS = ("overrides", "config_dir", "run", "multirun")
+"""What Hydra's flags leave to a run; with any other, Hydra shows something instead of running."""
 
 
 def sweep(arguments: list[str]) -> int:
@@ -142,13 +149,11 @@ def sweep(arguments: list[str]) -> int:
         there = ", ".join(config.options("sweep"))
         raise UserError(f"name one sweep, not {len(names)}: {there}; or give comma lists, such as seed=0,1,2")
     overrides = [*(f"+sweep={name}" for name in names), *overrides]
-    flags = ["-m", *(["--config-dir", asked.config_dir] if asked.config_dir else [])]
-    return _sweep(overrides, asked.config_dir, [*flags, *overrides], planned=True, dry_run=asked.dry_run)
+    overrides = config.as_typed(overrides, sweep=True)
+    return _sweep(overrides, asked.config_dir, planned=True, dry_run=asked.dry_run)
 
 
-def _sweep(
-    overrides: list[str], config_dir: str | None, arguments: list[str], planned: bool = False, dry_run: bool = False
-) -> int:
+def _sweep(overrides: list[str], config_dir: str | None, planned: bool = False, dry_run: bool = False) -> int:
     """Plan, launch what is left, and say what came of it; `planned`: print the plan, and keep jobs' prints in files."""
     from dir_bench import config
     from dir_bench.sweeps import plan
@@ -173,7 +178,7 @@ def _sweep(
         if planned:
             stack.enter_context(Watch(made))
         try:
-            stopped = _hand_over(task, arguments)
+            stopped = _until_stopped(partial(config.multirun, overrides, config_dir, task))
         except KeyboardInterrupt:
             print("\nstopped; what was running has saved, and the same command goes on", file=sys.stderr)
             stopped = 130
@@ -187,13 +192,12 @@ def _sweep(
     return max((result.exit_code for _, result in failed), default=1 if task.launch_error else 0)
 
 
-def _hand_over(task: Any, arguments: list[str]) -> int | None:
-    """Let Hydra run the task; return an exit code if a signal ended it."""
-    from dir_bench import config
+def _until_stopped(run: Callable[[], None]) -> int | None:
+    """Run something; return an exit code if a signal ended it."""
     from dir_bench.interrupt import Interrupted
 
     try:
-        config.hydra_main(task, arguments)
+        run()
     except Interrupted as stop:
         print(f"{stop}; nothing is lost: the same command goes on from there", file=sys.stderr)
         return stop.exit_code
@@ -227,6 +231,11 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint of the published code (.pth.tar)")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
     parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="a module of your own whose dataset, backbone or part the run was trained with; may be repeated. Other "
+        "code than this package's, torch's and torchvision's is not run for a run folder, which may be somebody's",
+    )  # fmt: skip
     asked = parser.parse_intermixed_args(arguments)
     from dir_bench import config, experiment
     from dir_bench.results.render import as_text, region_table
@@ -240,7 +249,7 @@ def evaluate(arguments: list[str]) -> int:
     if len(asked.what) > 1:
         raise UserError(f"one run at a time, not {len(asked.what)}: dir-bench evaluate {asked.what[0]}")
     run = Path(asked.what[0])
-    metrics = experiment.evaluate(run, asked.accelerator, asked.data)
+    metrics = experiment.evaluate(run, asked.accelerator, asked.data, asked.trust)
     print(as_text(region_table(metrics)), end="")
     folder = RunFolder(run)
     if folder.state == "done":

@@ -7,9 +7,8 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,26 +26,11 @@ from dir_bench.assembly import (
     train_on,
 )
 from dir_bench.atomic import write_npz
-from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
 from dir_bench.errors import RunFailed, UserError, last_line
-from dir_bench.results.naming import (
-    Toggles,
-    flatten,
-    identity,
-    method_name,
-    method_slug,
-    names,
-    without,
-)
+from dir_bench.resolved import Resolved, given_stage_one, resolve
+from dir_bench.results.naming import flatten
 from dir_bench.results.store import RunFolder, run_environment
-from dir_bench.schema import (
-    BY_CONTENT,
-    NUMBERLESS,
-    Config,
-    look_up,
-    toggle_groups,
-    unset,
-)
+from dir_bench.schema import Config, toggle_groups
 from dir_bench.task import Task, label_record
 from dir_bench.toggles.stages import Stages
 from dir_bench.training import checkpoint
@@ -68,90 +52,21 @@ class Outcome:
     skipped: bool
 
 
-def run_folder(config: Config, hashes: dict[str, str] | None = None) -> RunFolder:
-    """Return the folder of a config's run: outputs/<dataset>/<method>/<identity of what can change its numbers>."""
-    configs.check_targets(config)
-    name, _ = identities(config, hashes)
-    return RunFolder.of(config.paths.outputs, names(config)[0], method_slug(toggles(config)), name)
-
-
-def identities(config: Config, hashes: dict[str, str] | None = None) -> tuple[str, str]:
-    """Return the identity of a config's run, and of its row: of all runs that differ from it by the seed alone.
-
-    The data's fingerprint is part of both. UserError if the data are missing.
-
-    Args:
-        config: A checked config.
-        hashes: Remembers what was hashed, for the many configs of a sweep; None: read the files.
-    """
-    known = {} if hashes is None else hashes
-
-    def once(key: str, find: Callable[[], str]) -> str:
-        if key not in known:
-            known[key] = find()
-        return known[key]
-
-    def content(path: Path) -> str:
-        return large_file_hash(path) if path.is_file() else str(path)
-
-    dataset: Dataset = configs.build(config.dataset.source)
-    plain = configs.to_dict(config) | {"data": once(repr(config.dataset.source), dataset.fingerprint)}
-    for key in BY_CONTENT:
-        if (named := look_up(plain, key)) is not None:
-            *parents, last = key.split(".")
-            look_up(plain, ".".join(parents))[last] = once(str(named), partial(content, Path(str(named))))
-    if config.stages.from_run is not None:
-        chosen = repr((config.stages.from_run, config.dataset.source, config.subset, config.backbone))
-        plain["stages"]["from_run"] = once(chosen, lambda: file_hash(_given_stage_one(config).best_checkpoint))
-    ignored = (*NUMBERLESS, *unset(plain))
-    return identity(plain, ignored), identity(plain, (*ignored, "seed"))
-
-
-def toggles(config: Config) -> Toggles:
-    """Return what a method's name is derived from."""
-    recipe = config.dataset.recipe
-    return Toggles(
-        reweight=config.reweight.name,
-        lds=config.lds.name,
-        lds_kernel_size=config.lds.kernel_size,
-        lds_sigma=config.lds.sigma,
-        fds=config.fds.name,
-        fds_kernel_size=config.fds.kernel_size,
-        fds_sigma=config.fds.sigma,
-        loss=config.loss.name,
-        head=config.head.name,
-        decode=config.head.decode,
-        mixup=config.mixup.name,
-        stages=config.stages.name,
-        resample=config.resample.name,
-        parts=_part_names(config.parts),
-        semantics=_semantics_name(config),
-        default_loss=recipe.loss,
-        default_focal=recipe.focal_loss,
-        lds_reweight=recipe.lds_reweight,
-    )
-
-
-def _part_names(parts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what parts are called in a method's name: their names in the config; of a head, its class."""
-    heads = {name: str(node["_target_"]).rpartition(".")[2] for name, node in parts.items() if name == "head"}
-    return tuple(heads.get(name, name) for name in parts)
-
-
-def _semantics_name(config: Config) -> str:
-    """Name the chosen semantics: by its one or two departures from the published one, else by its own name."""
-    published = asdict(config.dataset.published)
-    changed = {k: v for k, v in asdict(config.semantics).items() if k != "name" and v != published[k]}
-    if not changed:
-        return "published"
-    return ",".join(f"{k}={v}" for k, v in changed.items()) if len(changed) <= 2 else config.semantics.name
+def run_folder(config: Config) -> RunFolder:
+    """Return the folder of a config's run."""
+    return resolve(config).folder
 
 
 def run(config: Config, command: tuple[str, ...] = (), *, wait: bool = False) -> Outcome:
+    """Resolve a config, and run it: see `run_resolved`."""
+    return run_resolved(resolve(config), command, wait=wait)
+
+
+def run_resolved(resolved: Resolved, command: tuple[str, ...] = (), *, wait: bool = False) -> Outcome:
     """Train, evaluate and record one run; skip it if it is done, go on with it if it was interrupted.
 
     Args:
-        config: A checked config.
+        resolved: The run.
         command: The overrides that made it, kept so that tables can say how to repeat it.
         wait: If another process has the run, wait for it, and take its result if it ends well.
 
@@ -160,18 +75,18 @@ def run(config: Config, command: tuple[str, ...] = (), *, wait: bool = False) ->
         RunFailed: Training broke down; the folder says why and is never taken for a result.
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
     """
-    folder = run_folder(config)
+    config, folder = resolved.config, resolved.folder
     if folder.state == "done":
         return Outcome(folder.path, recorded(folder.path), skipped=True)
     if _rank_outside() > 0:
-        return Outcome(folder.path, _launch(config, folder, command, _stage_one(config, command)), skipped=False)
+        return Outcome(folder.path, _launch(resolved, command, _stage_one(resolved, command)), skipped=False)
     with folder.lock(wait=wait):
         if wait and RunFolder(folder.path).state == "done":  # while this process waited
             return Outcome(folder.path, recorded(folder.path), skipped=True)
         environment = run_environment() | {"device": _device_name(config), "command": list(command)}
         folder.start(configs.to_dict(config), environment)
         try:
-            metrics = _launch(config, folder, command, _stage_one(config, command))
+            metrics = _launch(resolved, command, _stage_one(resolved, command))
         except UserError as error:
             folder.fail(str(error), "")
             raise
@@ -181,15 +96,17 @@ def run(config: Config, command: tuple[str, ...] = (), *, wait: bool = False) ->
     return Outcome(folder.path, metrics, skipped=False)
 
 
-def _stage_one(config: Config, command: tuple[str, ...]) -> Path | None:
+def _stage_one(resolved: Resolved, command: tuple[str, ...]) -> Path | None:
     """Return the run that RRT or cRT takes its backbone from, training it first if there is none."""
+    config = resolved.config
     if config.stages.name == "none":
         return None
     if config.stages.from_run is not None:
-        return _given_stage_one(config).path
-    first = stage_one_config(config)
-    log.info("stage one of two: %s", method_name(toggles(first)))
-    return run(first, stage_one_command(config, command), wait=True).folder  # jobs of a sweep share it
+        return given_stage_one(config).path
+    first = resolve(stage_one_config(config), resolved.hashes)
+    log.info("stage one of two: %s", first.method)
+    command = stage_one_command(config, command)
+    return run_resolved(first, command, wait=True).folder  # jobs of a sweep share it
 
 
 def stage_one_command(config: Config, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -204,24 +121,6 @@ def _word(value: Any) -> str:
     """Write a plain value as a word of the command line has it."""
     plain_text = isinstance(value, str) and re.fullmatch(r"[\w.+/-]+", value)
     return str(value) if plain_text else json.dumps(value)
-
-
-def _given_stage_one(config: Config) -> RunFolder:
-    """Return the run that `stages.from_run` names; UserError if it is none, or one of other data or network."""
-    folder = RunFolder(Path(str(config.stages.from_run)))
-    if folder.state != "done":
-        raise UserError(f"stages.from_run={folder.path} is {folder.state}, not a finished run: finish it or drop it")
-    ours, theirs = (
-        without(configs.to_dict(each), (*NUMBERLESS, *BY_CONTENT))
-        for each in (config, configs.load(folder.config_path))
-    )
-    for part in ("dataset.name", "dataset.source", "subset", "backbone"):
-        if look_up(ours, part) != look_up(theirs, part):
-            raise UserError(
-                f"stages.from_run={folder.path} differs in {part}: take a run of the same training data and backbone, "
-                "or drop it, and stage one is trained"
-            )
-    return folder
 
 
 def stage_one_config(config: Config) -> Config:
@@ -239,17 +138,16 @@ def _rank_outside() -> int:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
 
 
-def _launch(
-    config: Config, folder: RunFolder, command: tuple[str, ...], stage_one: Path | None = None
-) -> dict[str, Any]:
+def _launch(resolved: Resolved, command: tuple[str, ...], stage_one: Path | None = None) -> dict[str, Any]:
     """Start the engine, with as many processes as asked for, and return the metrics."""
+    settings = resolved.config.trainer
     outside = "RANK" in os.environ or "SLURM_PROCID" in os.environ
-    if config.trainer.devices > 1 and not outside:
-        return ranks.launch(config.trainer.devices, _launch, config, folder, command, stage_one)  # type: ignore[no-any-return]
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", config.trainer.devices))
-    fabric = build_fabric(config, "ddp" if outside else "auto", devices)
+    if settings.devices > 1 and not outside:
+        return ranks.launch(settings.devices, _launch, resolved, command, stage_one)  # type: ignore[no-any-return]
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
+    fabric = build_fabric(resolved.config, "ddp" if outside else "auto", devices)
     fabric.launch()
-    return _run(fabric, config, folder, command, stage_one)
+    return _run(fabric, resolved, command, stage_one)
 
 
 def _device_name(config: Config) -> str:
@@ -261,12 +159,11 @@ def _device_name(config: Config) -> str:
     return "cpu"
 
 
-def _run(
-    fabric: Fabric, config: Config, folder: RunFolder, command: tuple[str, ...], stage_one: Path | None
-) -> dict[str, Any]:
+def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one: Path | None) -> dict[str, Any]:
     """Build the parts, fit, evaluate on the test split at the selected checkpoint, record."""
+    config, folder = resolved.config, resolved.folder
     _limit_threads(config)
-    data = load_data(config)
+    data = load_data(config, resolved.dataset)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
     data = train_on(data, network, fabric.device)
@@ -284,7 +181,7 @@ def _run(
         columns = trainer.columns(data.test)
         prediction = columns["prediction"]
         errors = task.errors(data.test.judged, prediction)
-        metrics = describe(config, command) | {
+        metrics = describe(resolved, command) | {
             "monitor": {
                 "name": config.dataset.monitor,
                 "best": best["value"],
@@ -308,20 +205,18 @@ def _run(
     return metrics
 
 
-def describe(config: Config, command: tuple[str, ...]) -> dict[str, Any]:
+def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
     """Return what metrics.json says of a run besides its numbers."""
-    run_identity, row_id = identities(config)
-    name, title = names(config)
     return {
-        "dataset": name,
-        "title": title,
-        "method": method_name(toggles(config)),
-        "slug": method_slug(toggles(config)),
-        "seed": config.seed,
-        "identity": run_identity,
-        "row_id": row_id,
+        "dataset": resolved.name,
+        "title": resolved.title,
+        "method": resolved.method,
+        "slug": resolved.slug,
+        "seed": resolved.config.seed,
+        "identity": resolved.identity,
+        "row_id": resolved.row_id,
         "command": list(command),
-        "table_metrics": config.dataset.table_metrics,
+        "table_metrics": resolved.config.dataset.table_metrics,
     }
 
 
@@ -331,22 +226,36 @@ def recorded(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    path: Path, accelerator: str | None = None, data_dir: Path | None = None, trust: Sequence[str] = ()
+) -> dict[str, Any]:
     """Evaluate a run's selected checkpoint on its test split again, and return metrics as in metrics.json.
 
-    Nothing is written. The checkpoint, config and data decide; the recorded metrics.json is not read.
+    Nothing is written. The checkpoint, config and data decide; the recorded metrics.json is not read. The folder may
+    be somebody else's: of its config only what `configs.load` allows is built.
+
+    Args:
+        path: The run's folder.
+        accelerator: Another one than the run's.
+        data_dir: The dataset's folder, if it is not where it was.
+        trust: Modules whose classes the config may name too.
     """
-    config = configs.load(path / "config.yaml")
+    config = configs.load(path / "config.yaml", trust)
     if accelerator is not None:
         config.trainer.accelerator = accelerator
-    if data_dir is not None and "data_dir" in config.dataset.source:
-        config.dataset.source["data_dir"] = str(data_dir)
-    config.backbone.pop("weights", None)  # where training began; the checkpoint has all
+    source = config.dataset.source
+    if data_dir is not None and "data_dir" in source:
+        source["data_dir"] = str(data_dir)
+    # Caches are written, and where they lie would be for the folder to say.
+    source |= {key: value for key, value in {"cache": "none", "cache_dir": None}.items() if key in source}
+    # Where training began: the checkpoint has all, and a name such as DEFAULT would be downloaded.
+    config.backbone = {key: value for key, value in config.backbone.items() if not key.startswith("weights")}
     config.stages.from_run = None
+    resolved = resolve(config)
     _limit_threads(config)
     folder = RunFolder(path)
     fabric = build_fabric(config, "auto", 1)
-    data = load_data(config)
+    data = load_data(config, resolved.dataset)
     task = Task.of(config, data.train.label_counts)
     trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
     best = checkpoint.load(folder.best_checkpoint)
@@ -354,7 +263,7 @@ def evaluate(path: Path, accelerator: str | None = None, data_dir: Path | None =
         trainer.module.load_state_dict(best["network"])
     except RuntimeError as error:
         raise RunFailed(f"the checkpoint in {path} does not fit its config: {last_line(error)}") from error
-    return describe(config, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
+    return describe(resolved, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
 
 
 def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
@@ -369,9 +278,9 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     off = {key: type(group)() for key, group in vars(config).items() if group in toggle_groups(config)}
     off = {key: group for key, group in off.items() if not group.on}
     config = replace(config, backbone=backbone, parts={}, **off)
-    configs.check_targets(config)
+    resolved = resolve(config)
     state = checkpoint.load_official(path)
-    data = load_data(config)
+    data = load_data(config, resolved.dataset)
     task = Task.of(config, data.train.label_counts)
     network = build_network(config, data)
     rename = getattr(network.backbone, "from_official", None)
@@ -384,4 +293,4 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     except RuntimeError as error:
         raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {last_line(error)}") from error
     trainer = build_trainer(build_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
-    return describe(config, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
+    return describe(resolved, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}

@@ -10,24 +10,29 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Splittable
-from dir_bench.datasets.fetch import WEIGHTS
-from dir_bench.datasets.fetch import fetch as download
+from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
+from dir_bench.datasets.coverage import faults
+from dir_bench.datasets.download.fetch import WEIGHTS
+from dir_bench.datasets.download.fetch import fetch as download
 from dir_bench.datasets.subsets import runs_of, train_counts
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
 from dir_bench.schema import Config, Subset
-from dir_bench.task import Task
+from dir_bench.task import Task, target_bins
+
+_LARGEST = 1_000_000
+"""Samples of a stand-in: more fill the disk, and are a slip."""
 
 
 def _compose(name: str, data_dir: str | None, settings: Sequence[str] = ()) -> Config:
     known = configs.options("dataset")
     if name not in known:
         raise UserError(f"no dataset '{name}'{nearest(name, known)}: {', '.join(known)}")
-    return configs.compose([f"dataset={name}", *([f"paths.data={data_dir}"] if data_dir else []), *settings])
+    return configs.compose([f"dataset={name}", *settings], values={"paths.data": data_dir})
 
 
 def _dataset(config: Config) -> Dataset:
+    configs.check_dataset(config)
     built: Dataset = configs.build(config.dataset.source)
     return built
 
@@ -49,7 +54,7 @@ def _state(config: Config, dataset: Dataset) -> str:
     if not Path(str(where)).is_dir():
         return "missing"
     try:
-        dataset.fingerprint()
+        (dataset.require if isinstance(dataset, Requiring) else dataset.fingerprint)()
     except UserError:
         return "incomplete"
     return "there"
@@ -59,6 +64,7 @@ def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) 
     """Return what a check found, as text with the label histogram by region, and its problems."""
     config = _compose(name, data_dir, settings)
     report = _dataset(config).check()
+    problems = report.problems + tuple(faults(target_bins(config.dataset), report.targets))
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
     if report.label_counts is not None:
         task = Task.of(config, partial(_counted, report.label_counts, config.subset))
@@ -67,9 +73,9 @@ def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) 
             facts = {f"subset {config.subset.name}": f"trains on {task.counts.sum()} of {whole}", **_where(task)}
             lines += [f"{key}: {value}" for key, value in facts.items()]
         lines += ["", _histogram(task)]
-    if not report.problems:
+    if not problems:
         lines.append("all is well")
-    return "\n".join(lines), report.problems
+    return "\n".join(lines), problems
 
 
 def _counted(count: Callable[[TargetBins], IntArray], subset: Subset, bins: TargetBins) -> IntArray:
@@ -100,6 +106,8 @@ def prepare(name: str, data_dir: str | None = None, settings: Sequence[str] = ()
 
 def sample(name: str, data_dir: str | None = None, size: int | None = None) -> Path:
     """Write a stand-in for a dataset where its files would be, and return the folder."""
+    if size is not None and not 1 <= size <= _LARGEST:
+        raise UserError(f"--size {size} must be from 1 to {_LARGEST:,}: a stand-in is a small one")
     config = _compose(name, data_dir)
     where = config.dataset.source.get("data_dir")
     if where is None:
@@ -133,6 +141,8 @@ def split(name: str, data_dir: str | None = None, seed: int | None = None) -> Pa
     Raises:
         UserError: The raw files are missing, splits are there already, or the dataset has no such procedure.
     """
+    if seed is not None and seed < 0:
+        raise UserError(f"--seed {seed} must not be negative")
     dataset = _dataset(_compose(name, data_dir))
     if not isinstance(dataset, Splittable):
         raise UserError(f"{name} has no splits to rebuild: it needs {dataset.requirements}")

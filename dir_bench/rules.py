@@ -5,13 +5,13 @@ from dataclasses import fields
 from typing import Any
 
 from dir_bench.errors import UserError, nearest
+from dir_bench.evaluation.extra import check_name
 from dir_bench.schema import Config, Subset, look_up, toggle_groups
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.bins.rule": ("edges", "truncate"),
     "dataset.bins.precision": ("float32", "float64"),
     "dataset.monitor": ("mae", "mse", "rmse", "gm"),
-    "dataset.extra_errors": ("none", "depth"),
     "schedule.interval": ("epoch", "step"),
     "trainer.eval_unit": ("epoch", "step"),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
@@ -29,6 +29,7 @@ def check(config: Config) -> None:
         value = look_up(config, key)
         if value not in choices:
             raise UserError(f"{key}={value} is not a choice{nearest(str(value), choices)}: {', '.join(choices)}")
+    check_name(config.dataset.extra_errors)
     _check_numbers(config)
     _check_bins(config)
     for group in groups:

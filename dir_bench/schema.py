@@ -50,7 +50,7 @@ BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 
 ADDED = (
     *("head", "mixup", "subset", "resample", "reweight.beta"),
-    *("parts", "stages.first", "stages.freeze", "trainer.select"),
+    *("parts", "stages.first", "stages.freeze", "trainer.select", "dataset.source.exif_orientation"),
 )
 """Keys that came after the first runs: left out of an identity while they are as they are by default."""
 

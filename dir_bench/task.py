@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.evaluation.metrics import EXTRA_TERMS, region_metrics
+from dir_bench.evaluation.extra import extra_terms
+from dir_bench.evaluation.metrics import region_metrics
 from dir_bench.labels import Regions, TargetBins, label_density
 from dir_bench.schema import Config, DatasetConfig
 from dir_bench.toggles.smoothing import LDS
@@ -41,7 +42,7 @@ class Task:
         regions = Regions.from_counts(
             counts, **asdict(config.dataset.regions), zero_is_few=config.semantics.zero_is_few
         )
-        return cls(bins, counts, regions, config.semantics.zero_error, EXTRA_TERMS[config.dataset.extra_errors])
+        return cls(bins, counts, regions, config.semantics.zero_error, extra_terms(config.dataset.extra_errors))
 
     def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
         """Return the errors by region in label units, from all predictions at once."""

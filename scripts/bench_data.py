@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from dir_bench.datasets.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.base import IntArray
-from dir_bench.datasets.decoding import face_decoder
-from dir_bench.datasets.pixels import Store, open_store
+from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
+from dir_bench.datasets.pictures.decoding import face_decoder
+from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.training.loaders import ahead, epoch_batches
 
 SIZE, PADDING = 224, 16

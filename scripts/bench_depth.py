@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dir_bench.evaluation import depth_terms, region_metrics
+from dir_bench.datasets.depth.metrics import terms as depth_terms
+from dir_bench.evaluation import region_metrics
 from dir_bench.labels import Regions, TargetBins, bin_weights
 from dir_bench.methods.fds import FDS
 

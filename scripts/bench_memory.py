@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dir_bench.datasets.decoding import face_decoder
 from dir_bench.datasets.faces import IMDBWiki
 from dir_bench.datasets.images import write_list
-from dir_bench.datasets.pixels import reserve
+from dir_bench.datasets.pictures.decoding import face_decoder
+from dir_bench.datasets.pictures.pixels import reserve
 
 
 def write_dataset(folder: Path, counts: dict[str, int]) -> None:

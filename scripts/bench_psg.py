@@ -25,7 +25,7 @@ RATES = {
 CHILD = """
 import resource, sys, time
 from pathlib import Path
-from dir_bench.datasets.psg_signals import extract, read_recording
+from dir_bench.datasets.sleep.signals import extract, read_recording
 start = time.perf_counter()
 recording = read_recording(Path(sys.argv[1]))
 read = time.perf_counter()

@@ -41,6 +41,14 @@ MISTAKES = [
     (["train", "dataset=arrays"], "dir-bench data sample arrays"),
     (["train", "trainer.accelerator=cuda", "dataset=gauge"], "trainer.accelerator=cuda"),
     (["data", "check", "arays"], "did you mean 'arrays'"),
+    (["data", "sample", "arrays", "--size", "-5"], "--size -5"),
+    (["data", "sample", "arrays", "--size", "0"], "--size 0"),
+    (["data", "sample", "arrays", "--size", "1000000000000"], "1,000,000"),
+    (["data", "split", "agedb", "--seed", "-1"], "--seed -1"),
+    (["train", "-m", "seed=range(100000000)"], "100,000,000 jobs"),
+    (["sweep", "optimizer.lr=interval(0,1)"], "list them as a,b,c"),
+    (["train", "dataset.name=../x"], "dataset.name"),
+    (["train", "dataset.title=a=b"], "\"dataset.title='a=b'\""),
     (["evaluate", "nowhere"], "nowhere"),
     (["table", "nowhere"], "nowhere"),
     (["plot", "lables", "."], "did you mean 'labels'"),
@@ -98,6 +106,15 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work, command
     stamps = {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
     assert commands(sweep, code=1).count("this run is finished") == 2
     assert stamps == {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
+
+
+def test_missing_data_are_said_without_torch(tmp_path):
+    heavy = "{'torch', 'torchvision', 'pandas', 'scipy'}"
+    code = "import sys; from dir_bench.cli import main; print(main(['train', 'dataset=agedb']))"
+    code += f"; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines() == ["2", "[]"]
+    assert "dir-bench data fetch agedb" in done.stderr
 
 
 def test_hydras_own_flags_work(work, command):

@@ -10,11 +10,14 @@ from torch import nn
 from torchvision.models import resnet18
 
 from dir_bench import cli, config, experiment
+from dir_bench.backbones.bilstm import OFFICIAL_ENCODER, BiLSTMPair
 from dir_bench.backbones.depth import OFFICIAL_BACKBONE, OFFICIAL_REGRESSOR, DepthNet
 from dir_bench.datasets.faces import AgeDB
 from dir_bench.datasets.nyud2 import NYUD2
 from dir_bench.errors import UserError
 from dir_bench.schema import Config
+
+STS_B = Path(__file__).parents[2] / "shared" / "data" / "sts_b"
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +115,23 @@ def test_what_is_no_such_checkpoint_is_refused_in_a_sentence(data: Path, tmp_pat
 def test_one_run_is_evaluated_at_a_time(capsys) -> None:
     assert cli.main(["evaluate", "a", "b"]) == 2
     assert "one run at a time" in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not STS_B.is_dir(), reason="no ../shared/data/sts_b beside the checkout")
+def test_a_published_text_checkpoint_with_17008_words_is_taken(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = {"hidden": 8, "layers": 1}
+    network = BiLSTMPair(17008, **small)
+    regressor = nn.Linear(network.feature_dim, 1)
+    state = {
+        official + key.removeprefix(ours): value
+        for key, value in network.state_dict().items()
+        for official, ours in OFFICIAL_ENCODER.items()
+        if key.startswith(ours)
+    }
+    state |= {f"sts-b_pred_layer.{key}": value for key, value in regressor.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "sts_b.pth")
+    overrides = ["dataset=sts_b", f"paths.data={STS_B.parent}", *(f"backbone.{k}={v}" for k, v in small.items())]
+    metrics = experiment.evaluate_official(config.compose(overrides), tmp_path / "sts_b.pth")
+    assert metrics["test"]["all"]["count"] == 1000

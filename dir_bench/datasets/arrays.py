@@ -1,16 +1,25 @@
 """Your own data as arrays: one .npz file with inputs and targets of each split."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.errors import UserError
+from dir_bench.files.arrays import Expect, read_npz
+from dir_bench.files.plain import NotThere, status
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
 
 SPLITS = ("train", "val", "test")
 
@@ -56,12 +65,11 @@ class Arrays:
         return file_hash(self.file)
 
     def load(self) -> Data:
-        """Read the file; UserError if it is missing, or an array is missing, ragged or not finite."""
+        """Read the file; UserError if it is missing or damaged, or an array is missing or not as described."""
         self._require_file()
-        try:
-            arrays = dict(np.load(self.file, allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.file} is not a readable .npz of plain arrays: {error}") from error
+        x = Expect(dims=2, finite=True, float32=True, filled=True)
+        y = Expect(dims=1, finite=True, float32=True, filled=True)
+        arrays = read_npz(self.file, {f"{name}_{kind}": part for name in SPLITS for kind, part in (("x", x), ("y", y))})
         train, val, test = (self._split(arrays, name) for name in SPLITS)
         return Data(train, val, test, backbone_kwargs={"in_features": train.inputs.shape[1]})
 
@@ -73,7 +81,7 @@ class Arrays:
             return CheckReport({}, (str(error),))
         parts = {"train": data.train, "val": data.val, "test": data.test}
         facts = {name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()}
-        return CheckReport(facts, (), data.train.label_counts)
+        return CheckReport(facts, (), data.train.label_counts, {name: s.targets for name, s in parts.items()})
 
     def sample(self, folder: Path, n: int = 2000, seed: int = 0) -> Path:
         """Write an example: 8 numbers per sample, a target in [-2, 16] that they determine but for some noise."""
@@ -95,18 +103,19 @@ class Arrays:
         return path
 
     def _require_file(self) -> None:
-        if not self.file.is_file():
-            raise UserError(f"missing {self.requirements}; `dir-bench data sample arrays` writes an example")
+        try:
+            status(self.file)
+        except NotThere:
+            raise UserError(f"missing {self.requirements}; `dir-bench data sample arrays` writes an example") from None
 
     def _split(self, arrays: dict[str, npt.NDArray[Any]], name: str) -> ArraySplit:
-        for key in (f"{name}_x", f"{name}_y"):
-            if key not in arrays:
-                raise UserError(f"{self.file} has no array '{key}'; it holds {', '.join(sorted(arrays)) or 'nothing'}")
         x, y = arrays[f"{name}_x"], arrays[f"{name}_y"]
-        if x.ndim != 2 or y.shape != (len(x),) or not len(x):
+        if len(x) != len(y):
             raise UserError(
                 f"{self.file}: {name}_x must be (n, features) and {name}_y (n,), got {x.shape} and {y.shape}"
             )
-        if not (np.isfinite(x).all() and np.isfinite(y).all()):
-            raise UserError(f"{self.file}: {name}_x or {name}_y holds values that are not finite")
+        if x.shape[1] != (features := arrays["train_x"].shape[1]):
+            raise UserError(
+                f"{self.file}: {name}_x has {x.shape[1]} columns, and train_x {features}: give all the same"
+            )
         return ArraySplit(x.astype(np.float32), y.astype(np.float32))

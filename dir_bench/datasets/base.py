@@ -14,7 +14,7 @@ from dir_bench.labels import TargetBins
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dir_bench.datasets.fetch import Remote
+    from dir_bench.datasets.download.fetch import Remote
 
 IntArray = npt.NDArray[np.int64]
 
@@ -140,6 +140,8 @@ class CheckReport:
     problems: tuple[str, ...] = ()
     label_counts: Callable[[TargetBins], IntArray] | None = None
     """Training targets per bin, for the histogram by region; None where they could not be read."""
+    targets: Mapping[str, npt.NDArray[np.floating[Any]]] = field(default_factory=dict)
+    """Targets of each split, label units, to be held against the bins; none where every pixel has one."""
 
 
 def file_hash(*paths: Path) -> str:
@@ -175,8 +177,9 @@ class Dataset(Protocol):
     def fingerprint(self) -> str:
         """Return a hash of the files that decide labels, splits and order ("" if settings alone do).
 
-        It is part of a run's identity, so that a stand-in's numbers are never taken for the real data's. Cheap: of
-        large sets, hash the lists and not the pictures. UserError if the files are missing.
+        It is part of a run's identity, so that a stand-in's numbers are never taken for the real data's. It goes by
+        contents, not by where files lie; what was read once is remembered (`pictures.contents`). UserError if the
+        files are missing.
         """
         ...
 
@@ -195,6 +198,15 @@ class Dataset(Protocol):
     @property
     def requirements(self) -> str:
         """What has to be on disk, where it comes from and where to put it, for `data list` and error messages."""
+        ...
+
+
+@runtime_checkable
+class Requiring(Protocol):
+    """A dataset that can tell whether its files are there sooner than it can read them."""
+
+    def require(self) -> None:
+        """UserError if files are missing, with what to get; looks at a few of many."""
         ...
 
 

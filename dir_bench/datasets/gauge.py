@@ -8,17 +8,24 @@ looks different each time, the light is uneven and the picture noisy; rare readi
 that from.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
 
 FULL_SCALE = 100
 """Readings go from 0 to this; a bin is one unit."""

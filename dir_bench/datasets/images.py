@@ -5,39 +5,47 @@ the device. The published augmentation (Yang et al. 2021, App. B.1; agedb-dir/da
 crop, a mirror image every other time, (x − mean) / std.
 """
 
+from __future__ import annotations
+
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import torch
 from PIL import Image
-from torch import Tensor
 
 from dir_bench.atomic import write_bytes
-from dir_bench.datasets.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
-from dir_bench.datasets.decoding import face_decoder, verify
 from dir_bench.datasets.gauge import draw
-from dir_bench.datasets.pixels import Store, open_store
+from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
+from dir_bench.datasets.pictures.contents import contents
+from dir_bench.datasets.pictures.decoding import face_decoder, verify
+from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.splits import split_by_label
-from dir_bench.errors import UserError, nearest
+from dir_bench.errors import UserError
+from dir_bench.files.plain import NotThere, is_missing, status
+from dir_bench.files.text import BYTES, read_csv
 from dir_bench.labels import TargetBins
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+    pd = Lazy("pandas")
 
 SPLITS = ("train", "val", "test")
 SPLIT_BINS = 50
 """Where a list names no splits, they are drawn evenly over this many bins of its targets."""
 MADE_UP = "StandIn"
 """In the file names of stand-ins, so that `data check` tells them from the real pictures."""
-
-
-BYTES = "surrogateescape"
-"""How bytes that are no UTF-8 are kept, as the file system's functions keep them: AgeDB has such file names."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class Images:
         cache_dir: Folder of the disk cache, which datasets may share; None: .cache beside `data_dir`.
         cache_limit_gb: What all caches in that folder may take; the longest unused go first. None: no limit.
         decode_threads: Threads that decode; None: one a core.
+        exif_orientation: Whether a picture is turned as its EXIF tag says, as phones mean it; None: no, as published.
     """
 
     def __init__(
@@ -124,6 +133,7 @@ class Images:
         cache_dir: str | None = None,
         cache_limit_gb: float | None = None,
         decode_threads: int | None = None,
+        exif_orientation: bool | None = None,
     ) -> None:
         if size < 1 or padding < 0 or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise UserError(
@@ -139,6 +149,7 @@ class Images:
         self.cache, self.cache_limit_gb = cache, cache_limit_gb
         self.cache_dir = self.data_dir.parent / ".cache" if cache_dir is None else Path(cache_dir)
         self.threads = decode_threads or os.cpu_count() or 1
+        self.decoder = face_decoder(size, exif_orientation=bool(exif_orientation))
 
     @property
     def requirements(self) -> str:
@@ -152,9 +163,11 @@ class Images:
         return f"`dir-bench data sample {self.data_dir.name}` writes a small stand-in"
 
     def fingerprint(self) -> str:
-        """Return the hash of the list."""
-        self._require_pictures()
-        return file_hash(self.list_path)
+        """Return a hash of the list and of the pictures' contents, wherever they lie."""
+        self.require()
+        files = [self.data_dir / path for path in self.read_list()["path"]]
+        digests = contents(files, self.cache_dir, workers=self.threads, title=self.data_dir.name)
+        return hashlib.sha256(file_hash(self.list_path).encode() + digests.tobytes()).hexdigest()
 
     def load(self) -> Data:
         """Read the list and open (the first time: decode into) the store of pixels.
@@ -163,10 +176,10 @@ class Images:
             UserError: The list is missing or wrong, or a picture is missing or cannot be decoded; it names the file.
         """
         rows = self.read_list()
-        self._require_pictures()
+        self.require()
         store = open_store(
             [self.data_dir / path for path in rows["path"]],
-            face_decoder(self.size),
+            self.decoder,
             cache=self.cache,  # type: ignore[arg-type]  # a choice of the schema
             folder=self.cache_dir,
             limit_gb=self.cache_limit_gb,
@@ -184,13 +197,9 @@ class Images:
     def read_list(self) -> pd.DataFrame:
         """Return columns path, target (float64) and split of every picture; UserError with the line of a mistake."""
         self._require_list()
-        table = self._read_csv()
-        for column in (self.path_column, self.target_column):
-            if column not in table:
-                there = ", ".join(map(str, table.columns))
-                raise UserError(
-                    f"{self.list_path} has no column '{column}'{nearest(column, table.columns)}; it has: {there}"
-                )
+        file = read_csv(self.list_path)
+        with_split = [self.split_column] if self.split_column in file.header else []
+        table = file.frame([self.path_column, self.target_column, *with_split])
         if not len(table):
             raise UserError(f"{self.list_path} lists no picture, only a header")
         targets = pd.to_numeric(table[self.target_column], errors="coerce").to_numpy(np.float64)
@@ -212,6 +221,7 @@ class Images:
             drawn = split_by_label(places, cap=self.split_cap, seed=self.split_seed)
             split = table[self.path_column].map(dict(zip(table.loc[first, self.path_column], drawn, strict=True)))
         rows = pd.DataFrame({"path": table[self.path_column], "target": targets, "split": split.to_numpy(str)})
+        rows = rows.reset_index(drop=True)
         two_splits = rows.groupby("path")["split"].transform("nunique").to_numpy() > 1
         self._refuse(two_splits, table[self.path_column], "is listed in two splits")
         return rows
@@ -219,32 +229,27 @@ class Images:
     def _refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str) -> None:
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
-            raise UserError(
-                f"{self.list_path}, line {place + 2}: {values.name} '{values.iloc[place]}' {why}: mend or drop the line"
-            )
+            what = f"{values.name} '{values.iloc[place]}' {why}"
+            raise UserError(f"{self.list_path}, line {values.index[place]}: {what}: mend or drop the line")
 
     def _require_list(self) -> None:
-        if not self.list_path.is_file():
-            raise UserError(f"missing {self.requirements}; {self.sample_command}")
+        try:
+            status(self.list_path)
+        except NotThere:
+            raise UserError(f"missing {self.requirements}; {self.sample_command}") from None
 
-    def _require_pictures(self) -> None:
+    def require(self) -> None:
         """Say what to get, and from whom, if there is no list, or none of the first pictures that it names."""
         self._require_list()
-        first = self._read_csv(nrows=20).get(self.path_column, pd.Series(dtype=str))
-        if len(first) and not any((self.data_dir / path).exists() for path in first):
+        first = read_csv(self.list_path, most_rows=20).frame([self.path_column])[self.path_column]
+        if len(first) and all(is_missing(self.data_dir / path) for path in first):
             raise UserError(f"missing {self.requirements}; {self.sample_command}")
-
-    def _read_csv(self, nrows: int | None = None) -> pd.DataFrame:
-        try:
-            return pd.read_csv(self.list_path, dtype=str, keep_default_na=False, encoding_errors=BYTES, nrows=nrows)
-        except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-            raise UserError(f"{self.list_path} is not a csv of UTF-8 text: {error}") from error
 
     def check(self) -> CheckReport:
         """Read the list and decode every picture, in parallel; report counts, ranges, and what is wrong."""
         try:
             rows = self.read_list()
-            self._require_pictures()
+            self.require()
         except UserError as error:
             return CheckReport({}, (str(error),))
         facts: dict[str, Any] = {}
@@ -253,12 +258,12 @@ class Images:
             facts[name] = f"{len(part)} pictures" + (f", {part.min():g} to {part.max():g}" if len(part) else "")
         files = [self.data_dir / path for path in rows["path"]]
         problems = list(
-            verify(files, face_decoder(self.size).decode, workers=self.threads, title=f"checking {self.data_dir.name}")
+            verify(files, self.decoder.decode, workers=self.threads, title=f"checking {self.data_dir.name}")
         )
-        train = rows.loc[rows["split"] == "train", "target"].to_numpy()
+        targets = {name: rows.loc[rows["split"] == name, "target"].to_numpy() for name in SPLITS}
         facts["list"], differs = self._compare_with_published(rows)
         problems += [differs] if differs else []
-        return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=train))
+        return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=targets["train"]), targets)
 
     def _compare_with_published(self, rows: pd.DataFrame) -> tuple[str, str]:
         """Return what to say of the list, and how it differs from the published one ("" if there is none)."""

@@ -5,6 +5,7 @@ and 654 for the test, with 16-bit depth. The test counts equally many pixels of 
 Sizes, depth scales and augmentation follow YyzHarry/imbalanced-regression, `nyud2-dir/loaddata.py`.
 """
 
+import hashlib
 import os
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_npy, write_text
-from dir_bench.datasets import depth_sample
 from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
-from dir_bench.datasets.decoding import Decoder, depth_decoder, rgb_decoder, verify
-from dir_bench.datasets.depth_split import Codes, DepthSplit, centre, chunks, metres
-from dir_bench.datasets.depth_transform import CROP, Augmentation
-from dir_bench.datasets.fetch import AUTHORS, Remote
+from dir_bench.datasets.depth import sample as rooms
+from dir_bench.datasets.depth.split import Codes, DepthSplit, centre, chunks, metres
+from dir_bench.datasets.depth.transform import CROP, Augmentation
+from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.images import refuse_existing
-from dir_bench.datasets.pixels import Store, open_store
+from dir_bench.datasets.pictures.contents import contents
+from dir_bench.datasets.pictures.decoding import Decoder, depth_decoder, rgb_decoder, verify
+from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.splits import balanced_mask, draw_subset, hold_out_scenes, scene_of
 from dir_bench.errors import UserError, nearest
+from dir_bench.files.arrays import Expect, read_npy
+from dir_bench.files.plain import is_plain
+from dir_bench.files.text import read_text
 from dir_bench.labels import TargetBins
 
 LISTS = {"train": "nyu2_train.csv", "test": "nyu2_test.csv", "fds": "nyu2_train_FDS_subset.csv"}
@@ -84,7 +89,7 @@ class NYUD2:
         pixel_counts: Training pixels per bin for weights: "published", the constant of the published code, which is of
             the whole training list; "counted"; or "auto": published if the list is as long as the published one.
         rotation_order: Of the spline that pictures are rotated with: 2 as published, 1 (bilinear) for less work.
-        augmentation: Strengths by name, see `depth_transform.Augmentation`; what is not named is as published.
+        augmentation: Strengths by name, see `depth.transform.Augmentation`; what is not named is as published.
         cache: Where decoded pixels are kept: "disk", "ram" or "none".
         cache_dir: Folder of the disk cache, which datasets may share; None: .cache beside `data_dir`.
         cache_limit_gb: What all caches in that folder may take; the longest unused go first. None: no limit.
@@ -134,9 +139,13 @@ class NYUD2:
         )
 
     def fingerprint(self) -> str:
-        """Return the hash of the lists and the mask."""
-        self._require_files()
-        return file_hash(*(self.data_dir / name for name in (*LISTS.values(), MASK)))
+        """Return a hash of the lists, the mask, and the contents of all pictures and depth maps, wherever they lie."""
+        self.require()
+        digest = hashlib.sha256(file_hash(*(self.data_dir / name for name in (*LISTS.values(), MASK))).encode())
+        for name in ("train", "test"):
+            files = [self.data_dir / file for pair in self._read_list(LISTS[name]) for file in pair]
+            digest.update(contents(files, self.cache_dir, workers=self.threads, title=f"nyud2, {name}").tobytes())
+        return digest.hexdigest()
 
     def load(self) -> Data:
         """Open (the first time: decode into) the stores, hold out scenes, and find the pixels that are judged.
@@ -144,7 +153,7 @@ class NYUD2:
         Raises:
             UserError: A file is missing, damaged, or not of the kind or size that it should be; it is named.
         """
-        self._require_files()
+        self.require()
         train, test = (self._read_list(LISTS[name]) for name in ("train", "test"))
         mask = self._read_mask(len(test))
         images, depths = self._open(train, "training", bits=8)
@@ -223,12 +232,8 @@ class NYUD2:
     def _read_list(self, name: str) -> list[tuple[str, str]]:
         """Return (image, depth) of each line, relative to `data_dir`: without their first part, as published."""
         path = self.data_dir / name
-        try:
-            lines = path.read_text(encoding="utf-8").split()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not a csv of UTF-8 text: {error}") from error
         pairs = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_text(path).split(), 1):
             parts = [column.partition("/")[2] for column in line.split(",")]
             if len(parts) != 2 or not all(parts):
                 raise UserError(
@@ -241,10 +246,7 @@ class NYUD2:
 
     def _read_mask(self, images: int) -> npt.NDArray[np.bool_]:
         path = self.data_dir / MASK
-        try:
-            mask = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is not a readable .npy of plain numbers ({error}): fetch it again") from error
+        mask = read_npy(path, Expect("truth values"))
         if mask.shape != (images, *CROP):
             raise UserError(
                 f"{path} has shape {mask.shape}, and {images} test images of {CROP[0]} × {CROP[1]} need "
@@ -255,11 +257,12 @@ class NYUD2:
         selected: npt.NDArray[np.bool_] = mask.astype(np.bool_)
         return selected
 
-    def _require_files(self) -> None:
-        missing = [name for name in (*LISTS.values(), MASK) if not (self.data_dir / name).is_file()]
+    def require(self) -> None:
+        """Say what to get if a list, the mask, or all of the first pictures are missing."""
+        missing = [name for name in (*LISTS.values(), MASK) if not is_plain(self.data_dir / name)]
         if not missing:
             first = self._read_list(LISTS["train"])[:20]
-            missing = [] if any((self.data_dir / image).is_file() for image, _ in first) else ["nyu2_train/"]
+            missing = [] if any(is_plain(self.data_dir / image) for image, _ in first) else ["nyu2_train/"]
         if missing:
             raise UserError(
                 f"missing {', '.join(missing)} of {self.requirements}; `dir-bench data split nyud2` rebuilds lists and "
@@ -270,7 +273,7 @@ class NYUD2:
         """Read lists and mask and decode every image, in parallel; report counts and what is wrong."""
         facts: dict[str, Any] = {}
         try:
-            self._require_files()
+            self.require()
             pairs = {name: self._read_list(file) for name, file in LISTS.items()}
             mask = self._read_mask(len(pairs["test"]))
         except UserError as error:
@@ -281,7 +284,7 @@ class NYUD2:
                 files = [self.data_dir / pair[which] for pair in pairs[name]]
                 kind = ("pictures", "depth")[which]
                 problems += verify(files, decoder.decode, workers=self.threads, title=f"checking {name} {kind}")
-        made_up = any(depth_sample.MADE_UP in image for image, _ in pairs["train"])
+        made_up = any(rooms.MADE_UP in image for image, _ in pairs["train"])
         facts["list"] = "a made-up stand-in: good for a trial, not for results" if made_up else "your own"
         expected = {"train": TRAIN_IMAGES, "test": TEST_IMAGES, "fds": FDS_IMAGES}
         for name, rows in pairs.items():
@@ -304,7 +307,7 @@ class NYUD2:
         Args:
             seed: Of the FDS subset and the mask; the published ones were drawn without one. None: 0.
         """
-        missing = [name for name in (*LISTS.values(), MASK) if not (self.data_dir / name).is_file()]
+        missing = [name for name in (*LISTS.values(), MASK) if not is_plain(self.data_dir / name)]
         if not missing:
             raise UserError(
                 f"{', '.join((*LISTS.values(), MASK))} are in {self.data_dir} already and count: move away what is to "
@@ -331,7 +334,9 @@ class NYUD2:
         return self.data_dir
 
     def _glob(self, pattern: str) -> list[Path]:
-        found = sorted(path.relative_to(self.data_dir) for path in self.data_dir.glob(pattern))
+        found = sorted(
+            path.relative_to(self.data_dir) for path in self.data_dir.glob(pattern) if not path.name.startswith(".")
+        )
         if not found:
             raise UserError(f"there is no {self.data_dir / pattern}: missing {self.requirements}")
         return found
@@ -352,6 +357,6 @@ class NYUD2:
             UserError: If a list or a folder of images exists: nothing is overwritten, nor mixed with what is there.
         """
         refuse_existing(*(folder / name for name in (*LISTS.values(), MASK, "nyu2_train", "nyu2_test")))
-        depth_sample.write_rooms(folder, n, max(n // 3, 2), seed)
+        rooms.write_rooms(folder, n, max(n // 3, 2), seed)
         NYUD2(str(folder), cache="none").write_split(seed)
         return folder

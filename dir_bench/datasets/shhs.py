@@ -4,27 +4,35 @@ The benchmark was described, and never released; `docs/shhs.md` says what is bui
 why. Recordings of the Sleep Heart Health Study (Quan et al. 1997) come from NSRR to those who sign its agreement.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import torch
-from torch import Tensor
 
-from dir_bench.datasets import psg_sample, psg_store
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
-from dir_bench.datasets.psg_signals import BREATHING, CHANNELS, MIN_SECONDS, REQUIRED, ROLES, FeatureSettings
-from dir_bench.datasets.psg_tables import Scores, read_scores, split_scores
+from dir_bench.datasets.sleep import sample as stand_in
+from dir_bench.datasets.sleep import store
+from dir_bench.datasets.sleep.signals import BREATHING, CHANNELS, MIN_SECONDS, REQUIRED, ROLES, FeatureSettings
+from dir_bench.datasets.sleep.tables import Scores, read_scores, split_scores
 from dir_bench.errors import UserError, nearest
-from dir_bench.labels import TargetBins
+from dir_bench.lazy import Lazy
 from dir_bench.parallel import ahead
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+    pd = Lazy("pandas")
 
 VISITS = ("shhs1", "shhs2")
 RECORDINGS = {"shhs1": 5793, "shhs2": 2651}
@@ -60,7 +68,7 @@ class NightSplit(ScalarTargets):
         seconds = self.seconds[indices] if rng is None else self.lengths[indices]
         spare = self.seconds[indices] - seconds
         starts = spare if rng is None else rng.integers(spare + 1)
-        nights = [psg_store.night(self.files[i]) for i in indices]
+        nights = [store.night(self.files[i]) for i in indices]
         batch = np.zeros((len(indices), int(seconds.max()), nights[0].shape[1]), np.float16)
         for row, whole, start, length in zip(batch, nights, starts, seconds, strict=True):
             row[:length] = whole[start : start + length]
@@ -68,17 +76,17 @@ class NightSplit(ScalarTargets):
 
 
 class SHHS:
-    """SHHS-DIR from NSRR's files, which `data_dir` holds in NSRR's layout (see `psg_tables`).
+    """SHHS-DIR from NSRR's files, which `data_dir` holds in NSRR's layout (see `sleep.tables`).
 
     Args:
         data_dir: Folder of polysomnography/ and datasets/.
         visit: "shhs2", of which there are 2,651 recordings as in the paper, or "shhs1".
         score: Column of the score in the visit's table; None: SF-36 General Health.
         channels: Role (eeg, ecg, airflow, abdomen, thorax) to accepted labels, best first; a role that is not named
-            or None has those of both visits (`psg_signals.CHANNELS`).
+            or None has those of both visits (`sleep.signals.CHANNELS`).
         required: Roles without which a recording is left out.
-        min_seconds: Length below which a recording is left out.
-        features: Settings of the features by name, see `psg_signals.FeatureSettings`; None: as there.
+        min_seconds: Length below which a recording is left out; stand-ins may be shorter.
+        features: Settings of the features by name, see `sleep.signals.FeatureSettings`; None: as there.
         crop_seconds: What training cuts out of a night at random; None: the whole night. Evaluation has the whole.
         n_val: Subjects in validation; None: 369 of 2,630, in proportion.
         n_test: The same of test.
@@ -112,7 +120,7 @@ class SHHS:
             raise UserError(f"dataset.source.crop_seconds={crop_seconds} must be at least 1, or null")
         self.data_dir, self.visit, self.score = Path(data_dir), visit, score
         named = {role: labels for role, labels in (channels or {}).items() if labels is not None}
-        self.settings = psg_store.Settings(
+        self.settings = store.Settings(
             FeatureSettings(**(features or {})), {**CHANNELS, **named}, tuple(required), min_seconds
         )
         self.crop_seconds, self.n_val, self.n_test, self.split_seed = crop_seconds, n_val, n_test, split_seed
@@ -168,8 +176,11 @@ class SHHS:
             UserError: The tables or all recordings are missing.
         """
         scores = self._scores()
-        failures = psg_store.prepare(
-            [Path(path) for path in scores.rows["recording"]], self.prepared, self.settings, self.processes
+        settings = self.settings
+        if stand_in.are_all_made_up(scores.rows["subject"]):
+            settings = replace(settings, min_seconds=min(settings.min_seconds, stand_in.LEAST_SECONDS))
+        failures = store.prepare(
+            [Path(path) for path in scores.rows["recording"]], self.prepared, settings, self.processes
         )
         return "\n".join(f"{key}: {value}" for key, value in self._summary(scores).items()), tuple(failures)
 
@@ -180,7 +191,7 @@ class SHHS:
 
     def _prepared_rows(self, scores: Scores) -> pd.DataFrame:
         """Return subject, score, features (path), seconds and sha256 of everybody who is not left out."""
-        found = [psg_store.lookup(Path(path), self.prepared) for path in scores.rows["recording"]]
+        found = [store.lookup(Path(path), self.prepared) for path in scores.rows["recording"]]
         missing = sum(made is None for made in found)
         if missing:
             raise UserError(
@@ -200,7 +211,7 @@ class SHHS:
 
     def _summary(self, scores: Scores) -> dict[str, str]:
         """Return who counts and who does not, and why."""
-        found = [psg_store.lookup(Path(path), self.prepared) for path in scores.rows["recording"]]
+        found = [store.lookup(Path(path), self.prepared) for path in scores.rows["recording"]]
         made = [one for one in found if one is not None]
         kept = [one for one in made if not one.reason]
         hours = sum(one.seconds for one in kept) / 3600
@@ -233,7 +244,7 @@ class SHHS:
             for path, sha256, found in zip(rows["features"], rows["sha256"], hashes, strict=True)
             if sha256 != found
         ]
-        made_up = psg_sample.is_made_up(rows["subject"])
+        made_up = stand_in.is_made_up(rows["subject"])
         facts["list"] = "a made-up stand-in: good for a trial, not for results" if made_up else "NSRR's"
         recordings = len(scores.rows) + sum(map(len, scores.excluded.subjects.values()))
         if not made_up and recordings < RECORDINGS[self.visit]:
@@ -243,11 +254,14 @@ class SHHS:
         except UserError as error:
             return CheckReport(facts, (*problems, str(error)))
         facts["split"] = f"{len(data.train)} / {len(data.val)} / {len(data.test)} subjects (paper: 1892 / 369 / 369)"
-        return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=data.train.targets))
+        targets = {
+            name: split.targets for name, split in (("train", data.train), ("val", data.val), ("test", data.test))
+        }
+        return CheckReport(facts, tuple(problems), data.train.label_counts, targets)
 
     def sample(self, folder: Path, n: int = 36, seed: int = 0) -> Path:
         """Write a stand-in: real EDF files of both visits, whose signals go by a hidden score, and their tables."""
-        return psg_sample.write_sample(folder, n, seed)
+        return stand_in.write_sample(folder, n, seed)
 
 
 def _examples(names: Sequence[str], shown: int = 3) -> str:

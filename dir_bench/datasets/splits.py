@@ -45,7 +45,7 @@ def split_by_label(labels: npt.ArrayLike, *, cap: int, highest: int = 120, seed:
 
     Source:
         `agedb-dir/data/preprocess_agedb.py` and `imdb-wiki-dir/data/preprocess_imdb_wiki.py`. They note the split by
-        path and not by row: a path listed twice is the caller's to settle (`imdb_meta.imdb_wiki_list` does).
+        path and not by row: a path listed twice is the caller's to settle (`faces.imdb_meta.imdb_wiki_list` does).
     """
     ages = np.asarray(labels)
     splits = np.full(len(ages), "train")
@@ -212,6 +212,7 @@ def faces_from_names(names: Sequence[str]) -> tuple[IntArray, list[str], list[st
 
     Returns:
         Ages in years, shape ``(k,)``; the k names they were read from; and one sentence for each of the other names.
+        Hidden files are none of them.
 
     Source:
         `agedb-dir/data/create_agedb.py`, which stops at a name with a fourth underscore or with a dot before the age.
@@ -220,6 +221,8 @@ def faces_from_names(names: Sequence[str]) -> tuple[IntArray, list[str], list[st
     kept: list[str] = []
     problems: list[str] = []
     for name in names:
+        if name.startswith("."):  # ._1_x_30_f.jpg beside each picture, and .DS_Store: macOS's own
+            continue
         if found := FACE_NAME.fullmatch(name):
             ages.append(int(found[1]))
             kept.append(name)

@@ -5,24 +5,33 @@ split files are shipped by the authors (YyzHarry/imbalanced-regression, sts-b-di
 sentences have licences of their own.
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dir_bench.atomic import write_text
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
-from dir_bench.datasets.fetch import AUTHORS, Remote
+from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.splits import split_pairs
-from dir_bench.datasets.text import Sentences, build_vocabulary, read_glove, tokenize
+from dir_bench.datasets.text import Sentences, build_vocabulary, holds_several, read_glove, tokenize
 from dir_bench.errors import UserError
+from dir_bench.files.plain import is_plain
+from dir_bench.files.text import read_text
 from dir_bench.labels import TargetBins
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
 
 log = logging.getLogger("dir_bench")
 
@@ -180,10 +189,10 @@ class STSB:
         scores = []
         for name in RAW:
             path = self.data_dir / name
-            if not path.is_file():
+            if not is_plain(path):
                 raise UserError(f"{path} is missing: `dir-bench data fetch sts_b` takes GLUE's STS-B into raw/")
             scores.append(read_pairs(path).scores)
-            header, *lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+            header, *lines = _lines(path)
             rows += lines
         split = split_pairs(np.concatenate(scores), seed=0 if seed is None else seed)
         for part, name in FILES.items():
@@ -197,9 +206,14 @@ class STSB:
         return f"{', '.join(FILES.values())} in {self.data_dir}; {WHERE_FROM}"
 
     def fingerprint(self) -> str:
-        """Return the hash of the three files."""
+        """Return the hash of the three files; another one where Punkt cuts a text, which it once was not asked."""
         self._require_files()
-        return file_hash(*(self.data_dir / name for name in FILES.values()))
+        paths = [self.data_dir / name for name in FILES.values()]
+        digest = file_hash(*paths)
+        pairs = map(read_pairs, paths)
+        if holds_several(text for part in pairs for column in (part.first, part.second) for text in column):
+            digest = hashlib.sha256(f"{digest} punkt".encode()).hexdigest()
+        return digest
 
     def load(self) -> Data:
         """Read, tokenise and number the three splits.
@@ -233,7 +247,7 @@ class STSB:
         return TokenPairs([first[i] for i in kept], [second[i] for i in kept], pairs.scores[kept])
 
     def _require_files(self) -> None:
-        missing = [name for name in FILES.values() if not (self.data_dir / name).is_file()]
+        missing = [name for name in FILES.values() if not is_plain(self.data_dir / name)]
         if missing:
             raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")
 
@@ -241,10 +255,10 @@ class STSB:
         """Compare counts, ranges and SHA-256 with the published files."""
         facts: dict[str, Any] = {}
         problems: list[str] = []
-        train: npt.NDArray[np.float32] | None = None
+        targets: dict[str, npt.NDArray[np.float32]] = {}
         for split, name in FILES.items():
             path = self.data_dir / name
-            if not path.is_file():
+            if not is_plain(path):
                 problems.append(f"{path} is missing; {WHERE_FROM}")
                 continue
             try:
@@ -252,7 +266,7 @@ class STSB:
             except UserError as error:
                 problems.append(str(error))
                 continue
-            train = scores if split == "train" else train
+            targets[split] = scores
             verdict = _compare(path, len(scores), *PUBLISHED[split])
             facts[name] = (
                 f"{len(scores)} pairs, scores {scores.min():g} to {scores.max():g}, "
@@ -260,8 +274,8 @@ class STSB:
             )
             if verdict:
                 problems.append(f"{path} {verdict}")
-        counted = None if train is None else partial(TargetBins.counts, targets=train)
-        return CheckReport(facts, tuple(problems), counted)
+        counted = partial(TargetBins.counts, targets=targets["train"]) if "train" in targets else None
+        return CheckReport(facts, tuple(problems), counted, targets)
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
         """Write a stand-in in the published format: made-up sentences whose score grows with the words in common.
@@ -295,10 +309,7 @@ def read_pairs(path: Path) -> Pairs:
 
     Quotation marks mean nothing in it, and no field holds a tab or a line end.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): fetch it again") from error
+    lines = _lines(path)
     header, *rows = (line.split("\t") for line in lines)
     lacking = [name for name in ("sentence1", "sentence2", "score") if name not in header]
     if lacking:
@@ -314,6 +325,10 @@ def read_pairs(path: Path) -> Pairs:
     first, second, score = (header.index(name) for name in ("sentence1", "sentence2", "score"))
     scores = np.array([_score(row[score], path, number) for number, row in enumerate(rows, 2)], np.float32)
     return Pairs([row[first] for row in rows], [row[second] for row in rows], scores)
+
+
+def _lines(path: Path) -> list[str]:
+    return read_text(path).replace("\r\n", "\n").rstrip("\n").split("\n")
 
 
 def _score(text: str, path: Path, line: int) -> float:

@@ -7,7 +7,7 @@ must not read as a perfect one. A prediction that is NaN makes the errors NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ FloatArray = NDArray[np.float64]
 
 _REGRESSION = ("mae", "mse", "rmse", "gm")
 _CORRELATIONS = ("pearson", "spearman")
-_DEPTH = ("abs_rel", "log10", "delta1", "delta2", "delta3")
 CHUNK = 2**15
 """Elements whose terms are reckoned at a time: what a CPU can cache."""
 
@@ -54,49 +53,6 @@ def regression_errors(prediction: ArrayLike, target: ArrayLike, *, zero_error: f
         return {"count": 0} | dict.fromkeys((*_REGRESSION, *_CORRELATIONS))
     means = {name: float(np.mean(values)) for name, values in _regression_terms(predicted, true, zero_error).items()}
     return {"count": len(true)} | _finish(means) | _correlations(predicted, true)
-
-
-def depth_errors(output: ArrayLike, depth: ArrayLike) -> Errors:
-    """Return the depth metrics of a set of pixels: count, mse, rmse, mae, abs_rel, log10, delta1 to delta3.
-
-    abs_rel is mean(|o - d| / d), log10 is mean |log10 o - log10 d|, deltaK is the share of pixels with
-    max(o/d, d/o) <= 1.25^K. Pixels whose true depth is NaN are left out of everything, count included. As
-    published, a negative output makes log10 NaN and counts as inside every delta; an output of 0 makes log10
-    infinite. Ratios are in the type of the arrays, so that one just at a bound falls as it did there.
-
-    Args:
-        output: Predicted depth in metres, any shape.
-        depth: True depth in metres, the same shape.
-
-    Raises:
-        ValueError: If the shapes differ.
-
-    Source:
-        YyzHarry/imbalanced-regression, `nyud2-dir/util.py` Evaluator. Departs from it: sums are in float64,
-        and an empty set scores 0 there.
-    """
-    given, true = np.asarray(output), np.asarray(depth)
-    _same_shape(given, true)
-    known = ~np.isnan(true)
-    given, true = given[known], true[known]
-    if not true.size:
-        return {"count": 0} | dict.fromkeys(("mse", "rmse", "mae", *_DEPTH))
-    terms = _regression_terms(given.astype(np.float64), true.astype(np.float64), 0.0) | depth_terms(given, true)
-    errors = _finish({name: float(np.mean(values)) for name, values in terms.items()})
-    return {"count": int(true.size)} | {name: errors[name] for name in ("mse", "rmse", "mae", *_DEPTH)}
-
-
-def depth_terms(output: NDArray[Any], depth: NDArray[Any]) -> Terms:
-    """Return abs_rel, log10 and delta1 to delta3 of each pixel, to be averaged; see `depth_errors`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.maximum(output / depth, depth / output)
-        o, d = output.astype(np.float64), depth.astype(np.float64)
-        terms = {"abs_rel": np.abs(o - d) / d, "log10": np.abs(np.log10(o) - np.log10(d))}
-    return terms | {f"delta{k}": ratio <= 1.25**k for k in (1, 2, 3)}
-
-
-EXTRA_TERMS: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], Terms] | None] = {"none": None, "depth": depth_terms}
-"""By name, what a dataset adds to the errors of every regression."""
 
 
 def balanced_errors(prediction: ArrayLike, target: ArrayLike, bin_index: ArrayLike) -> Errors:
@@ -156,7 +112,7 @@ def region_metrics(
         bin_index: Bin of each sample, shape [N] for targets [N, K]; for several outputs that go into regions
             together. By default each *value* goes by its own bin, which suits [N] and depth maps alike.
         zero_error: See `regression_errors`.
-        terms: More errors, as numbers per element that are averaged: `depth_terms`, say. Called on parts of a
+        terms: More errors, as numbers per element that are averaged, see `evaluation.extra`. Called on parts of a
             region as terms(prediction, target).
         correlations: Whether pearson and spearman are wanted. Ranking a million pixels takes most of the time.
 

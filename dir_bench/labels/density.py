@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.ndimage import convolve1d, gaussian_filter1d
 
 from dir_bench.errors import nearest
 
@@ -70,6 +69,8 @@ def kernel_window(
     elif tails == "sampled":
         window = np.exp(-0.5 * (distance / sigma) ** 2)
     else:
+        from scipy.ndimage import gaussian_filter1d
+
         window = gaussian_filter1d((distance == 0).astype(dtype), sigma)
     if normalize is not None:
         window = window / (window.max() if normalize == "max" else window.sum())
@@ -116,6 +117,8 @@ def lds_density(
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"density must hold one number per bin, not shape {values.shape}")
     whole = integers == "truncate" and np.issubdtype(values.dtype, np.integer)
+    from scipy.ndimage import convolve1d  # a config is checked without
+
     smoothed: NDArray[Any] = convolve1d(
         values.astype(np.int64 if whole else np.float64), window, mode=boundary, cval=0.0
     )

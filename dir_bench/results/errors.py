@@ -11,7 +11,8 @@ import yaml
 from numpy.typing import NDArray
 
 from dir_bench.errors import UserError
-from dir_bench.evaluation.metrics import EXTRA_TERMS, Terms
+from dir_bench.evaluation.extra import extra_terms
+from dir_bench.evaluation.metrics import Terms
 from dir_bench.labels import Regions, TargetBins
 from dir_bench.labels.regions import FEW, MANY, MEDIUM
 from dir_bench.results.store import RunFolder
@@ -73,7 +74,7 @@ def read_predictions(run: Path | str) -> Predictions:
             bins=TargetBins.regular(**config["dataset"]["bins"]),
             regions=_regions(folder.labels_path),
             zero_error=float(config["semantics"]["zero_error"]),
-            terms=EXTRA_TERMS[config["dataset"]["extra_errors"]],
+            terms=extra_terms(config["dataset"]["extra_errors"]),
         )
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError, zipfile.BadZipFile) as error:
         raise UserError(f"the files of {folder.path} cannot be read ({error}): run it again.") from error

@@ -67,7 +67,7 @@ def method_name(toggles: Toggles) -> str:
         part.append(_upper(toggles.resample))
     _name_loss(toggles, part, settings)
     if toggles.stages != "none":
-        part.append(_upper(toggles.stages))
+        part += [_spelt(name) for name in toggles.stages.split("+")]
     if toggles.mixup != "none":
         part.append(_MIXUPS.get(toggles.mixup, _upper(toggles.mixup)))
     _name_weights(toggles, part, settings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dir_bench.errors import UserError, nearest
+from dir_bench.evaluation.extra import more_is_better
 from dir_bench.results import published
 from dir_bench.results.holes import fill_command, missing_rows
 from dir_bench.results.records import Problem, collect
@@ -25,7 +26,6 @@ MAIN_REGIONS = REGIONS[:4]
 REFERENCE = "VANILLA"
 """The method that gains are over, as in the last lines of the paper's tables."""
 _DEFAULT_METRICS = ("mae", "gm")
-_HIGHER = ("pearson", "spearman", "delta1", "delta2", "delta3")
 
 Column = tuple[str, str]
 """(metric, region)"""
@@ -109,7 +109,7 @@ class Table:
 
 def is_score(metric: str) -> bool:
     """Tell whether more of this metric is better."""
-    return metric in _HIGHER or metric.endswith("_score")
+    return more_is_better(metric)
 
 
 def table(

@@ -32,12 +32,21 @@ class TrainJobs:
     """The function that Hydra calls. Launchers pickle and send it; it returns errors, so that jobs go on.
 
     Attributes:
+        settings: The checked config of a single run; None in a sweep, whose jobs bring theirs.
         jobs: Overrides of the jobs that `GridSweeper` is to launch.
         results: What came of them, in their order; of a single run, its one result.
         launch_error: What the launcher raised, if it did.
     """
 
-    def __init__(self, jobs: Sequence[Sequence[str]] = (), *, sweep: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Sequence[str]] = (),
+        *,
+        settings: Config | None = None,
+        sweep: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.settings = settings
         self.jobs, self.sweep, self.quiet = [list(job) for job in jobs], sweep, quiet
         self.results: list[Result] = []
         self.launch_error: Exception | None = None
@@ -49,7 +58,7 @@ class TrainJobs:
         command = configs.job_command()
         with ExitStack() as stack:
             log = stack.enter_context(_into(configs.job_log())) if self.quiet else ""
-            result = _attempt(composed, command, wait=self.sweep, log=log)
+            result = _attempt(self.settings or composed, command, wait=self.sweep, log=log)
         if not self.sweep:
             self.results = [result]
         return result
@@ -57,7 +66,7 @@ class TrainJobs:
 
 def _attempt(composed: Any, command: tuple[str, ...], *, wait: bool, log: str) -> Result:
     try:
-        train_one(configs.typed(composed), command, wait=wait)
+        train_one(composed if isinstance(composed, Config) else configs.typed(composed), command, wait=wait)
         return Result(0, log=log)
     except OSError as error:
         caught: Exception = of_disk(error)
@@ -72,14 +81,14 @@ def _attempt(composed: Any, command: tuple[str, ...], *, wait: bool, log: str) -
 
 def train_one(settings: Config, overrides: tuple[str, ...], *, wait: bool = False) -> None:
     """Train one run, and print where it is and its errors by region."""
-    from dir_bench import experiment
-    from dir_bench.results.naming import method_name, names
+    from dir_bench.resolved import resolve
+
+    run = resolve(settings)
+    print(f"{run.title} · {run.method} · seed {settings.seed} → {run.folder.path}", file=sys.stderr)
+    from dir_bench import experiment  # and with it torch, which takes seconds
     from dir_bench.results.render import as_text, region_table
 
-    folder = experiment.run_folder(settings)
-    name = method_name(experiment.toggles(settings))
-    print(f"{names(settings)[1]} · {name} · seed {settings.seed} → {folder.path}", file=sys.stderr)
-    outcome = experiment.run(settings, overrides, wait=wait)
+    outcome = experiment.run_resolved(run, overrides, wait=wait)
     if outcome.skipped:
         print("this run is finished; its numbers are:", file=sys.stderr)
     print(as_text(region_table(outcome.metrics)), end="")

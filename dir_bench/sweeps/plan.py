@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from dir_bench import config as configs
-from dir_bench.results.naming import identity, method_name, names
+from dir_bench.results.naming import identity, names
 from dir_bench.results.store import RunFolder, State
 from dir_bench.schema import NUMBERLESS, Config
 from dir_bench.workers import end_with_parent
@@ -126,10 +126,11 @@ def make(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> Plan:
 
 def locate(composed: Iterable[Config]) -> list[tuple[str, str]]:
     """Return each config's run folder and method's name, having checked its settings against what they configure."""
-    from dir_bench.experiment import run_folder, toggles
+    from dir_bench.resolved import resolve
 
     hashes: dict[str, str] = {}
-    return [(str(run_folder(config, hashes).path), method_name(toggles(config))) for config in composed]
+    located = (resolve(config, hashes) for config in composed)
+    return [(str(run.folder.path), run.method) for run in located]
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from harness import Case
 
-from dir_bench.evaluation import balanced_errors, depth_errors, depth_terms, region_metrics
+from dir_bench.datasets.depth.metrics import depth_errors
+from dir_bench.datasets.depth.metrics import terms as depth_terms
+from dir_bench.evaluation import balanced_errors, region_metrics
 from dir_bench.labels import Regions, TargetBins
 
 STSB_BINS = TargetBins.regular(0, 5, 0.1, precision="float32")

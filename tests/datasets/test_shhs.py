@@ -13,9 +13,10 @@ import torch
 from filelock import FileLock
 
 from dir_bench import assembly, config
-from dir_bench.datasets import psg_sample, psg_store
 from dir_bench.datasets.base import Dataset, Preparable
 from dir_bench.datasets.shhs import SHHS, NightSplit
+from dir_bench.datasets.sleep import sample as stand_in
+from dir_bench.datasets.sleep import store
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
 from dir_bench.results.store import RunFolder
@@ -31,7 +32,7 @@ def make(folder: Path, **options: object) -> SHHS:
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw") / "shhs"
-    return psg_sample.write_sample(folder, n=N, minutes=(1.5, 3), visits=("shhs2",))
+    return stand_in.write_sample(folder, n=N, minutes=(1.5, 3), visits=("shhs2",))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_training_cuts_out_random_stretches_and_evaluation_has_whole_nights(prep
     assert nights.dtype == torch.float16
     assert seconds.tolist() == [40] * 4
     for row, path in zip(nights.numpy(), cut.train.files, strict=False):
-        night = psg_store.night(path)
+        night = store.night(path)
         assert any(np.array_equal(row, night[start : start + 40]) for start in range(len(night) - 39))
     other, _ = cut.train.fetch(index, np.random.default_rng(1))
     assert not torch.equal(nights, other)
@@ -110,7 +111,7 @@ def test_training_cuts_out_random_stretches_and_evaluation_has_whole_nights(prep
 def test_preparing_again_makes_nothing_and_goes_on_where_it_was_stopped(folder: Path) -> None:
     dataset = make(folder)
     first, rest = recordings(folder)[:4], recordings(folder)[4:]
-    assert psg_store.prepare(first, dataset.prepared, dataset.settings, 1) == []
+    assert store.prepare(first, dataset.prepared, dataset.settings, 1) == []
     times = {path: path.stat().st_mtime_ns for path in dataset.prepared.iterdir()}
     (dataset.prepared / f"{rest[0].stem}.npy").write_bytes(b"half a file, its description never came")
     with pytest.raises(UserError, match=rf"{N - 1 - 4} of {N - 1} recordings .* are not prepared"):
@@ -141,7 +142,7 @@ def test_a_recording_that_cannot_be_used_is_counted_and_stops_nothing(folder: Pa
 
 
 def test_what_fails_otherwise_is_reported_and_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    extract = psg_store.extract
+    extract = store.extract
     calls: list[int] = []
 
     def failing(*arguments: object) -> object:
@@ -150,7 +151,7 @@ def test_what_fails_otherwise_is_reported_and_tried_again(folder: Path, monkeypa
             raise ValueError("out of luck")
         return extract(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(psg_store, "extract", failing)
+    monkeypatch.setattr(store, "extract", failing)
     _, failures = make(folder).prepare()
     assert len(failures) == 1
     assert "ValueError: out of luck" in failures[0]
@@ -190,7 +191,7 @@ def test_a_folder_is_prepared_by_one_process_at_a_time(folder: Path) -> None:
 
 def test_a_killed_process_is_one_sentence_and_preparing_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as context:
-        context.setattr(psg_store, "_attempt", _die)
+        context.setattr(store, "_attempt", _die)
         with pytest.raises(UserError, match=r"was killed.*dataset\.source\.processes lower"):
             make(folder, processes=2).prepare()
     assert make(folder).prepare()[1] == ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dir_bench.datasets.base import Data, Dataset
+from dir_bench.datasets.base import Data, Dataset, file_hash
 from dir_bench.datasets.sts_b import COLUMNS, FILES, PUBLISHED, STSB, read_pairs
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
@@ -105,10 +105,12 @@ def test_blank_line_within_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no column sentence1, sentence2, score"),
+        (b"", "is empty"),
+        (b"a\tb\n", "no column sentence1, sentence2, score"),
         ("\t".join(COLUMNS).replace("sentence2", "sentence3").encode() + b"\n", "no column sentence2;"),
         ("\t".join(COLUMNS).encode() + b"\n", "only a header"),
-        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"\xff\xfe\x00", "is UTF-16"),
+        (b"\xe9\n", "not UTF-8"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
@@ -286,9 +288,12 @@ class TestRealFiles:
         assert data.train.lengths is not None
         assert data.train.lengths.max() == 40
 
-    def test_vocabulary_has_the_words_counted_before(self, data: Data) -> None:
-        # 17,011 types without the cut at 40 tokens (trials before this code); two of them only beyond it, two special.
-        assert data.backbone_kwargs["vocab_size"] == 17011
+    def test_vocabulary_has_the_published_words(self, data: Data) -> None:
+        # Of nltk's word_tokenize with the whole Punkt model, the cut at 40 tokens and the two special words.
+        assert data.backbone_kwargs["vocab_size"] == 17008
+
+    def test_its_identity_tells_that_punkt_cuts_some_texts(self) -> None:
+        assert STSB(str(REAL)).fingerprint() != file_hash(*(REAL / name for name in FILES.values()))
 
     def test_label_histograms_are_the_published_ones(self, data: Data) -> None:
         facts = json.loads((SHARED / "golden" / "dataset_facts.json").read_text(encoding="utf-8"))["sts_b_dir"]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from scipy.stats import skewnorm
 
-from dir_bench import assembly, config, experiment
+from dir_bench import assembly, config, resolved
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.subsets import curate, kept_counts, mixture, runs_of, train_counts
@@ -286,7 +286,7 @@ def test_zero_shot_bins_are_not_few_shot_in_a_subset_and_its_method_is_named_as_
     composed = config.compose(["subset=skew_2", f"semantics={semantics}", "method=sqinv_lds"])
     assert not composed.semantics.zero_is_few
     whole = config.compose([f"semantics={semantics}", "method=sqinv_lds"])
-    assert experiment.method_name(experiment.toggles(composed)) == experiment.method_name(experiment.toggles(whole))
+    assert resolved.toggles(composed) == resolved.toggles(whole)
     assert config.compose(["subset=skew_2", "semantics.zero_is_few=true"]).semantics.zero_is_few
 
 
@@ -343,17 +343,16 @@ def test_no_subset_leaves_the_data_and_the_identity_as_they_were():
     composed = config.compose([])
     before = config.to_dict(composed) | {"data": ""}
     del before["subset"]
-    assert experiment.identities(composed)[0] == identity(before, (*NUMBERLESS, *unset(before)))
+    assert resolved.identities(composed)[0] == identity(before, (*NUMBERLESS, *unset(before)))
 
 
 def test_what_a_subset_keeps_is_in_the_identity_and_what_it_is_called_is_not():
     def name(*overrides: str) -> str:
-        return experiment.identities(config.compose(["subset=skew_2", *overrides]))[0]
+        return resolved.identities(config.compose(["subset=skew_2", *overrides]))[0]
 
     assert name("subset.title=MINE") == name("subset.name=mine") == name()
     assert (
-        len({name(), name("subset.seed=1"), name("subset.fullest=50"), experiment.identities(config.compose([]))[0]})
-        == 4
+        len({name(), name("subset.seed=1"), name("subset.fullest=50"), resolved.identities(config.compose([]))[0]}) == 4
     )
 
 

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dir_bench.evaluation import balanced_errors, depth_errors, depth_terms, region_metrics, regression_errors
+from dir_bench.datasets.depth.metrics import depth_errors
+from dir_bench.datasets.depth.metrics import terms as depth_terms
+from dir_bench.evaluation import balanced_errors, region_metrics, regression_errors
 from dir_bench.labels import Regions, TargetBins
 
 BINS = TargetBins.regular(0, 10, 1)

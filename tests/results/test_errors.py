@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dir_bench.datasets.depth.metrics import depth_errors
+from dir_bench.datasets.depth.metrics import terms as depth_terms
 from dir_bench.errors import UserError
-from dir_bench.evaluation.metrics import depth_errors, depth_terms, regression_errors
+from dir_bench.evaluation.metrics import regression_errors
 from dir_bench.results.errors import contributions, metric_of, read_predictions
 from dir_bench.results.store import RunFolder
 

@@ -73,7 +73,7 @@ def test_a_printed_row_gives_its_derived_name(title: str, printed: str, derived:
 
 @pytest.mark.slow
 def test_every_printed_row_is_made_by_the_overrides_of_its_name() -> None:
-    from dir_bench.experiment import toggles
+    from dir_bench.resolved import toggles
 
     presets, asked, unbuilt = config.options("method"), {}, set()
     for title in published_titles():

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from dir_bench import config
-from dir_bench.experiment import toggles
+from dir_bench.resolved import toggles
 from dir_bench.results import published
 from dir_bench.results.naming import method_name, names
 

@@ -1,0 +1,67 @@
+"""Errors of Hydra and OmegaConf as one sentence that names the nearest valid key or choice."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterable
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import OverrideParseException
+
+from dir_bench.config.files import groups, options
+from dir_bench.config.words import quoted
+from dir_bench.errors import nearest
+
+EXTRAS = {"slurm": "submitit", "ray": "ray"}
+"""Extras of this package, each with what its launchers are called."""
+
+
+def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
+    """Put a Hydra or OmegaConf error into one sentence.
+
+    Args:
+        error: What composing raised.
+        keys: Gives the dotted keys there are, where the sentence needs them.
+    """
+    text = str(error)
+    missing = re.search(r"Could not find '([^']+)'", text)
+    if missing and "/" in missing[1]:
+        return _no_such_choice(*missing[1].rsplit("/", 1))
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override, text)
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    if key and ("not in struct" in text or "Could not override" in text):
+        known = [*groups(), *keys()]
+        within = re.search(r"Key '([^']+)' not in", str(error.__cause__))
+        if key[1] in known and within:  # in an item of a list
+            return f"unknown key '{within[1]}' in {key[1]}: `dir-bench train --cfg job` prints those that there are"
+        return f"unknown config key '{key[1]}'{nearest(key[1], known)}; `dir-bench train --cfg job` prints all keys"
+    if "sweep" in text.lower() and "," in text:
+        return f"{text.splitlines()[0].rstrip('.')}: a list of values is a sweep, add -m (or quote it as '[a,b]')"
+    if text.startswith("Error merging override") and error.__cause__ is not None:
+        text = f"{text.splitlines()[0]}: {error.__cause__}"
+    if "Interpolation key" in text:
+        text = f"{text.splitlines()[0]}: type \\${{ for a ${{ that means itself"
+    first = " ".join(line.strip() for line in text.splitlines()[:2] if line.strip() and "full_key" not in line)
+    return f"{key[1]}: {first}" if key else first
+
+
+def _no_such_choice(group: str, name: str) -> str:
+    if group == "hydra/launcher":
+        there = sorted(path.removesuffix(".yaml") for path in ConfigStore.instance().list(group))
+        extra = next((f"; pip install 'dir-bench[{e}]' adds it" for e, n in EXTRAS.items() if n in name), "")
+        return f"{group}={name} is not installed{nearest(name, there)}{extra}; there are: {', '.join(there)}"
+    there = options(group)
+    return f"{group}={name} does not exist{nearest(name, there)}; {group} can be: {', '.join(there)}"
+
+
+def _unreadable(override: str, text: str) -> str:
+    """Say what Hydra's grammar stumbled over, and how the word has to be typed if it is meant as text."""
+    lines = [line.strip() for line in text.splitlines()]
+    why = next((line for line in lines if line and not line.lower().startswith("error parsing")), "").rstrip(".")
+    why = "" if why == override or "LexerNoViableAlt" in why else f" ({why})"
+    key, is_set, value = override.partition("=")
+    if not is_set:
+        return f"'{override}' is not KEY=VALUE{why}"
+    word = f"{key}={quoted(value)}"
+    typed = shlex.quote(word) if set(word) & set('"$`!\\') else f'"{word}"'
+    return f"{override} cannot be read{why}: if the value is text, type it in quotes of its own, as in {typed}"

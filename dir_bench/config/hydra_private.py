@@ -1,0 +1,191 @@
+"""All that is used of Hydra's private modules, and what is expected of them.
+
+Hydra has no public way to know its flags before it runs, to run a config that was composed before, or to compose the
+thousand jobs of a sweep in seconds. `changed` compares what this module relies on with the Hydra that is installed.
+"""
+
+import copy
+import inspect
+import pkgutil
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dir_bench.config.hydra_nodes import check_hydra
+
+USED: dict[str, tuple[str, ...]] = {
+    "hydra._internal.utils.get_args_parser": (),
+    "hydra._internal.utils.create_config_search_path": ("search_path_dir",),
+    "hydra._internal.hydra.Hydra": ("task_name", "config_loader"),
+    "hydra._internal.hydra.Hydra.run": (
+        "self", "config_name", "task_function", "overrides", "with_log_configuration",
+    ),
+    "hydra._internal.hydra.Hydra.multirun": (
+        "self", "config_name", "task_function", "overrides", "with_log_configuration",
+    ),
+    "hydra._internal.hydra.Hydra.compose_config": (
+        "self", "config_name", "overrides", "run_mode", "with_log_configuration", "from_shell",
+        "validate_sweep_overrides",
+    ),
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl": ("config_search_path",),
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl._parse_overrides_and_create_caching_repo": (
+        "self", "config_name", "overrides",
+    ),
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl._compose_config_from_defaults_list": (
+        "self", "defaults", "repo",
+    ),
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl._apply_overrides_to_config": ("overrides", "cfg"),
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl.validate_sweep_overrides_legal": (
+        "overrides", "run_mode", "from_shell",
+    ),
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl.load_configuration": (
+        "self", "config_name", "overrides", "run_mode", "from_shell", "validate_sweep_overrides",
+    ),
+    "hydra._internal.defaults_list.create_defaults_list": (
+        "repo", "config_name", "overrides_list", "prepend_hydra", "skip_missing",
+    ),
+    "hydra._internal.config_repository.CachingConfigRepository": ("delegate",),
+    "hydra._internal.config_repository.CachingConfigRepository.load_config": ("self", "config_path"),
+    "hydra._internal.config_repository.CachingConfigRepository.group_exists": ("self", "config_path"),
+    "hydra.core.plugins.Plugins.instantiate_launcher": ("self", "hydra_context", "task_function", "config"),
+    "hydra.core.plugins.Plugins.register": ("self", "clazz"),
+    "hydra.core.utils.run_job": (
+        "task_function", "config", "job_dir_key", "job_subdir_key", "hydra_context", "configure_logging",
+    ),
+    "hydra.core.utils.setup_globals": (),
+}  # fmt: skip
+"""What this module and `sweeps.plugins` call that is not documented, and the parameters it is expected to have."""
+
+
+def changed() -> list[str]:
+    """Return one sentence for each part of Hydra that is not as this package expects it; none: all is well."""
+    said = []
+    for name, expected in USED.items():
+        try:
+            found = tuple(inspect.signature(pkgutil.resolve_name(name)).parameters)
+        except (ImportError, AttributeError) as error:
+            said.append(f"Hydra has no {name} any more ({error}): mend dir_bench/config/hydra_private.py")
+            continue
+        if found != expected:
+            said.append(
+                f"Hydra's {name} takes {', '.join(found) or 'nothing'} instead of {', '.join(expected) or 'nothing'}: "
+                "mend dir_bench/config/hydra_private.py"
+            )
+    return said
+
+
+def args_parser() -> ArgumentParser:
+    """Return the parser of Hydra's own flags; what is left are `overrides`."""
+    parser: ArgumentParser = get_args_parser()
+    return parser
+
+
+class _Loader(ConfigLoaderImpl):
+    """Hydra's loader, whose every composition, for a run or for a job of a sweep, passes `check_hydra`."""
+
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        composed: DictConfig = super().load_configuration(*args, **kwargs)
+        check_hydra(composed.hydra)
+        return composed
+
+
+class Application:
+    """A Hydra application on a folder of configs, and one of the user's own beside it.
+
+    Folders never pass through the grammar of overrides, so their names may hold any letters.
+    """
+
+    def __init__(self, folder: Path, extra_dir: str | None = None) -> None:
+        version.setbase("1.3")
+        path = create_config_search_path(str(folder))
+        if extra_dir is not None:  # as Hydra does with its --config-dir
+            own = f"file://{Path(extra_dir).resolve()}"
+            path.prepend(provider="command-line", path=own, anchor=SearchPathQuery(provider="schema"))
+        self._loader: Any = _Loader(config_search_path=path)
+        self._hydra: Any = Hydra(task_name="train", config_loader=self._loader)
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose a run's config, with Hydra's own node; its errors are Hydra's and OmegaConf's."""
+        composed: DictConfig = self._hydra.compose_config(
+            config_name="train",
+            overrides=list(overrides),
+            run_mode=RunMode.RUN,
+            with_log_configuration=False,
+            from_shell=False,
+        )
+        return composed
+
+    def run(self, composed: DictConfig, task: Any) -> None:
+        """Run the task as Hydra does (job folder, logging, callbacks), on a config that `compose` made."""
+        self._hydra.compose_config = lambda **asked: composed
+        self._hydra.run(config_name="train", task_function=task, overrides=[])
+
+    def multirun(self, overrides: Sequence[str], task: Any) -> None:
+        """Let the sweeper that the overrides choose run the task."""
+        self._hydra.multirun(config_name="train", task_function=task, overrides=list(overrides))
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """Return a copy of a composed config without Hydra's own node."""
+    ours = copy.deepcopy(composed)
+    with open_dict(ours):
+        del ours["hydra"]
+    return ours
+
+
+class Composer:
+    """Composes many jobs: group choices once, without Hydra's own settings, which are more than half of the work."""
+
+    def __init__(self, application: Application) -> None:
+        self._loader = application._loader
+        self._loader.repository = _ReadOnce(self._loader.repository)
+        _, self._repository = self._loader._parse_overrides_and_create_caching_repo("train", [])
+
+    def check_no_sweep(self, parsed: Sequence[Any]) -> None:
+        """Raise Hydra's error if an override asks for more than one value."""
+        self._loader.validate_sweep_overrides_legal(list(parsed), RunMode.RUN, from_shell=False)
+
+    def is_choice(self, override: Any) -> bool:
+        """Tell whether a parsed override chooses files, so that it takes part in composing."""
+        return override.package is not None or self._repository.group_exists(override.key_or_group)
+
+    def compose(self, choices: Sequence[str]) -> DictConfig:
+        """Compose group choices alone."""
+        parsed, repository = self._loader._parse_overrides_and_create_caching_repo("train", list(choices))
+        listed = create_defaults_list(repository, "train", parsed, prepend_hydra=False, skip_missing=False)
+        composed: DictConfig = self._loader._compose_config_from_defaults_list(listed.defaults, repository)
+        OmegaConf.set_struct(composed, True)
+        return composed
+
+    def set(self, config: DictConfig, values: Sequence[Any]) -> None:
+        """Put parsed overrides that are no choices onto a composed config."""
+        self._loader._apply_overrides_to_config(values, config)
+
+
+class _ReadOnce(CachingConfigRepository):
+    """A repository without Hydra's groups that reads each file once, for compositions that change copies."""
+
+    def __deepcopy__(self, memo: Any) -> "_ReadOnce":
+        return self
+
+    def load_config(self, config_path: str) -> Any:
+        found = super().load_config(config_path)
+        if found is None:
+            return None
+        config = copy.deepcopy(found.config)
+        if "hydra" in config:
+            del config["hydra"]
+        ours = [part for part in found.defaults_list or () if not str(getattr(part, "group", "")).startswith("hydra/")]
+        return replace(found, config=config, defaults_list=ours)

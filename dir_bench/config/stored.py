@@ -1,0 +1,84 @@
+"""The config of a run folder, which may be somebody else's: read as plain data, and built from with care."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dir_bench.config.build import check_foreign
+from dir_bench.config.compose import typed
+from dir_bench.config.words import literal
+from dir_bench.errors import UserError
+from dir_bench.schema import Config
+
+_MOST_BYTES = 2**20
+_DEEPEST = 20
+
+
+def read(path: Path) -> Config:
+    """Read the resolved config of a run folder, to look at: nothing that it names was checked for building.
+
+    Raises:
+        UserError: It is missing, damaged, or no config of a run.
+    """
+    return _read(path)[0]
+
+
+def load(path: Path, trust: Iterable[str] = ()) -> Config:
+    """Read the resolved config of a run folder, to build from: what it names is in allowed or trusted modules.
+
+    Raises:
+        UserError: As `read`, and if the config names anything else.
+    """
+    config, plain = _read(path)
+    try:
+        check_foreign(config, plain, trust)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return config
+
+
+def _read(path: Path) -> tuple[Config, Any]:
+    """Return a run's config, and the plain values that its file holds."""
+    plain = _plain(path)
+    if not isinstance(plain, dict) or "dataset" not in plain:
+        raise UserError(f"{path} is not the config of a run")
+    try:
+        node = OmegaConf.create(literal(plain))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path} is not the config of a run: {_first_line(error)}") from error
+    try:
+        return typed(node), plain
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _plain(path: Path) -> Any:
+    """Return a YAML file's content as plain values, within bounds."""
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no file")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise UserError(f"{path} is too large for a run's config")
+        text = content.decode("utf-8")
+        depth = 0
+        for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            depth += isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent))
+            depth -= isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent))
+            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+                raise UserError(f"{path} is not the config of a run: it nests too deeply, or refers to itself")
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError as error:
+        raise UserError(f"no run here: {path} does not exist") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as a run's config: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error).splitlines()[0] if str(error) else type(error).__name__)

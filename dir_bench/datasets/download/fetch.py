@@ -1,0 +1,220 @@
+"""Fetch the published files of a dataset: what is missing, from where, and into which place.
+
+Where the files come from is what the authors' code names (YyzHarry/imbalanced-regression, MIT licence: the READMEs and
+download scripts of imdb-wiki-dir, agedb-dir, nyud2-dir and sts-b-dir), at one commit where it is their own repository.
+The data themselves have licences of their own.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from dir_bench.datasets.download.archives import Report, Unusable, unpack
+from dir_bench.datasets.download.transfer import discard, download, require_space, write_failure
+from dir_bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One published file, and where it or its content belongs.
+
+    Attributes:
+        url: Where it is published.
+        name: Its name on disk, and below a mirror.
+        subfolder: Folder, below the dataset's, that the file goes into or the archive is unpacked into.
+        size: Bytes, if known for certain.
+        approximate_size: Bytes, for the question whether the disk has room, where `size` is not known.
+        sha256: Hex digest, if known.
+        git_sha1: The file's id as a git blob, ``sha1("blob <bytes>\\0" + content)``, if known.
+        members: Of an archive, paths below `subfolder` that prove it is unpacked already. Empty: the file is kept as
+            it is.
+        strip: Of an archive, leading parts taken off the paths in it.
+    """
+
+    url: str
+    name: str
+    subfolder: str = ""
+    size: int | None = None
+    approximate_size: int = 0
+    sha256: str | None = None
+    git_sha1: str | None = None
+    members: tuple[str, ...] = ()
+    strip: int = 0
+
+    @property
+    def expected_size(self) -> int:
+        """Bytes of the file, as well as they are known."""
+        return self.approximate_size if self.size is None else self.size
+
+
+AUTHORS = "https://raw.githubusercontent.com/YyzHarry/imbalanced-regression/c37d6f46d35e5a0b37277d8d925ad112ed8ef487"
+"""Where the authors of the benchmarks publish lists and splits, at one commit."""
+
+GLOVE = (Remote("https://nlp.stanford.edu/data/glove.840B.300d.zip", "glove.840B.300d.zip", size=2_176_768_927),)
+"""Word vectors (Pennington et al. 2014), kept zipped."""
+
+RESNET50_IMAGENET = (
+    Remote(
+        "https://download.pytorch.org/models/resnet50-19c8e357.pth",
+        "resnet50-19c8e357.pth",
+        size=102_502_400,
+        sha256="19c8e3572231adff6824a2da93fd67b5986919a2e65f8b6007eab4edee220097",
+    ),
+)
+"""The ImageNet weights that the published NYUD2 code starts from (torchvision names another file by now)."""
+
+WEIGHTS = {"glove": GLOVE, "resnet50_imagenet": RESNET50_IMAGENET}
+"""By name; they share the folder "weights"."""
+
+
+def fetch(
+    remotes: Sequence[Remote], folder: Path | str, *, mirror: str | None = None, progress: bool = True
+) -> list[str]:
+    """Fetch what is missing in a dataset's folder; what is there is left alone, without a look at the network.
+
+    A file or the content of an archive appears in its place whole and checked, or not at all. A download that broke off
+    leaves a ".part" file, and the next call goes on from it. An archive that lies in its `subfolder` under its own
+    name was put there by the user: it is checked, unpacked, and kept.
+
+    Args:
+        remotes: What to fetch, in this order.
+        folder: The dataset's folder.
+        mirror: Address that stands in for the directory part of every url: the file is at ``mirror/name``.
+        progress: Show a bar where stderr is a terminal.
+
+    Returns:
+        One line on each remote: fetched, or already there.
+
+    Raises:
+        UserError: If something cannot be fetched, is not what was published, or does not fit on the disk; if a file of
+            the same name but other content is in the way; if another process is fetching into the folder.
+    """
+    folder = Path(folder)
+    if missing := _missing(remotes, folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".fetch.lock", timeout=0):
+                missing = _missing(remotes, folder)
+                _require_room(missing, folder)
+                with _bar(progress) as bar:
+                    for remote in missing:
+                        _fetch(remote, folder, mirror, bar)
+        except Timeout as error:
+            raise UserError(f"another process is fetching into {folder}: wait for it to end") from error
+        except OSError as error:
+            raise write_failure(error, folder, "what had arrived before is kept") from error
+    return [_line(remote, folder, fetched=remote in missing) for remote in remotes]
+
+
+def _missing(remotes: Sequence[Remote], folder: Path) -> list[Remote]:
+    return [remote for remote in remotes if not _is_there(remote, folder)]
+
+
+def _is_there(remote: Remote, folder: Path) -> bool:
+    """Tell whether a remote's content is in place; UserError if something else is."""
+    root = folder / remote.subfolder
+    if not remote.members:
+        path = root / remote.name
+        if path.is_file() and (problem := _difference(path, remote)):
+            raise UserError(f"{path} {problem}: it is left as it is; move it away and fetch again")
+        return path.is_file()
+    lacking = [name for name in remote.members if not (root / name).exists()]
+    for name in lacking:
+        top = root / PurePosixPath(name).parts[0]
+        if top.exists():
+            raise UserError(f"{top} exists without the {root / name} of {remote.name}: move it away and fetch again")
+    return not lacking
+
+
+def _require_room(missing: Sequence[Remote], folder: Path) -> None:
+    """Raise UserError if the disk has no room for all that is missing; an archive is removed once it is unpacked."""
+    placed = peak = 0
+    for remote in missing:
+        path = folder / remote.subfolder / remote.name
+        brought, arrived = (file.stat().st_size if file.is_file() else 0 for file in (path, _part(path)))
+        content = remote.expected_size if remote.members else 0
+        peak = max(peak, placed + remote.expected_size + content - brought - arrived)
+        placed += remote.expected_size - arrived
+    require_space(folder, peak, ", ".join(remote.name for remote in missing))
+
+
+def _fetch(remote: Remote, folder: Path, mirror: str | None, bar: Progress) -> None:
+    path = folder / remote.subfolder / remote.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, brought = _part(path), path.exists()  # brought: an archive, by the user
+    url = remote.url if mirror is None else f"{mirror.rstrip('/')}/{quote(remote.name)}"
+    by_hand = f"download it from {remote.url} with a browser, put it at {path}, and fetch again"
+    if not brought:
+        download(url, part, remote.size, by_hand, _reporter(bar, remote.name))
+    try:
+        if problem := _difference(path if brought else part, remote):
+            raise Unusable(problem)
+        if remote.members:
+            report = _reporter(bar, f"unpacking {remote.name}")
+            unpack(path if brought else part, path.parent, remote.members, remote.strip, report)
+        else:
+            os.replace(part, path)
+    except Unusable as error:
+        if brought:
+            raise UserError(f"{path} {error}: nothing was taken from it; remove it and fetch again") from error
+        discard(part)
+        raise UserError(f"{url} {error}: nothing of it was kept; fetch again, or {by_hand}") from error
+    except OSError as error:
+        then = f"the download is kept in {path if brought else part}, and nothing else of {remote.name}"
+        raise write_failure(error, path.parent, then) from error
+    discard(part)
+
+
+def _difference(path: Path, remote: Remote) -> str:
+    """Say how a file differs from the published one, "" if it does not in anything that is known."""
+    size = path.stat().st_size
+    if remote.size not in (None, size):
+        return f"has {size:,} bytes, and the published file {remote.size:,}"
+    checks: tuple[tuple[str, str | None, Callable[[], Any]], ...] = (
+        ("SHA-256", remote.sha256, hashlib.sha256),
+        ("git blob id", remote.git_sha1, lambda: hashlib.sha1(b"blob %d\0" % size)),
+    )
+    for name, published, start in checks:
+        if published is None:
+            continue
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, start).hexdigest()
+        if found != published:
+            return f"is not the published file (its {name} is {found}, not {published})"
+    return ""
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _line(remote: Remote, folder: Path, fetched: bool) -> str:
+    root = folder / remote.subfolder
+    where = ", ".join(str(root / name) for name in remote.members or (remote.name,))
+    return f"{remote.name}: {'fetched' if fetched else 'already there'} ({where})"
+
+
+def _bar(progress: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    shown = progress and sys.stderr.isatty()
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
+
+
+def _reporter(bar: Progress, text: str) -> Report:
+    task = bar.add_task(text, total=None)
+    return lambda done, total: bar.update(task, completed=done, total=total)
