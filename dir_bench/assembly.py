@@ -67,8 +67,11 @@ def build_network(config: Config, data: Data) -> Network:
         feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]
         # A backbone with dense features brings the last layer of its design.
         make: Callable[[int], nn.Module] = getattr(backbone, "make_regressor", partial(nn.Linear, feature_dim))
-        regressor = make(parts["head"].outputs)  # type: ignore[arg-type]
-    if not parts["head"].trains_regressor:
+        head = parts["head"]
+        assert isinstance(head, Head)  # `build_parts` saw to it
+        regressor = make(head.outputs)
+        head.initialise(regressor)
+    if not head.trains_regressor:
         regressor.requires_grad_(False)
     network = Network(backbone, regressor, parts)
     if config.trainer.channels_last:
@@ -166,7 +169,7 @@ def _least(*bounds: int | None) -> int | None:
 
 def take_backbone(network: Network, run: Path) -> None:
     """Load the backbone that a finished run selected; UserError if its shapes differ."""
-    state = checkpoint.load(RunFolder(run).best_checkpoint)["network"]
+    state = checkpoint.load_best(RunFolder(run).best_checkpoint)["network"]
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     anew = tuple(f"{name}." for name in refitted(network.backbone))
     own = {k: v for k, v in network.backbone.state_dict().items() if k.startswith(anew)}

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from dir_bench import commands
 from dir_bench.errors import UserError, last_line, nearest, of_disk
-from dir_bench.results import commands
+from dir_bench.files.values import visible
 
 VERBS = """\
 dir-bench: run and compare methods of deep imbalanced regression
@@ -306,7 +307,7 @@ def data(arguments: list[str]) -> int:
 
 
 def _say(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {visible(str(error), lines=True)}", file=sys.stderr)
     return getattr(error, "exit_code", 1)
 
 

@@ -26,10 +26,12 @@ from dir_bench.assembly import (
     train_on,
 )
 from dir_bench.atomic import write_npz
-from dir_bench.errors import RunFailed, UserError, last_line
+from dir_bench.errors import UserError, last_line
 from dir_bench.resolved import Resolved, given_stage_one, resolve
+from dir_bench.results.environment import run_environment
 from dir_bench.results.naming import flatten
-from dir_bench.results.store import RunFolder, run_environment
+from dir_bench.results.plots import pictures
+from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config, toggle_groups
 from dir_bench.task import Task, label_record
 from dir_bench.toggles.stages import Stages
@@ -176,8 +178,9 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         trainer.report = recorder.record
         trainer.tick = recorder.tick
         trainer.fit()
-        best = checkpoint.load(folder.best_checkpoint)
-        trainer.module.load_state_dict(best["network"])
+        best = checkpoint.load_best(folder.best_checkpoint)
+        with checkpoint.fitting(folder.best_checkpoint):
+            trainer.module.load_state_dict(best["network"])
         columns = trainer.columns(data.test)
         prediction = columns["prediction"]
         errors = task.errors(data.test.judged, prediction)
@@ -200,7 +203,8 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
                 "index": np.arange(len(prediction)),
                 **columns,
             }
-            recorder.finish(metrics, predictions)
+            drawn = pictures(folder.path, metrics, predictions) if config.trainer.figures else ()
+            recorder.finish(metrics, drawn)
             folder.finish(metrics, predictions)
     return metrics
 
@@ -222,8 +226,7 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
 
 def recorded(path: Path) -> dict[str, Any]:
     """Return the metrics.json of a finished run."""
-    metrics: dict[str, Any] = json.loads(RunFolder(path).metrics_path.read_text(encoding="utf-8"))
-    return metrics
+    return RunFolder(path).read_metrics()
 
 
 def evaluate(
@@ -258,11 +261,9 @@ def evaluate(
     data = load_data(config, resolved.dataset)
     task = Task.of(config, data.train.label_counts)
     trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
-    best = checkpoint.load(folder.best_checkpoint)
-    try:
+    best = checkpoint.load_best(folder.best_checkpoint)
+    with checkpoint.fitting(folder.best_checkpoint):
         trainer.module.load_state_dict(best["network"])
-    except RuntimeError as error:
-        raise RunFailed(f"the checkpoint in {path} does not fit its config: {last_line(error)}") from error
     return describe(resolved, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
 
 

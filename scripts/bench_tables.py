@@ -23,10 +23,11 @@ import numpy as np
 
 from dir_bench.atomic import json_text
 from dir_bench.config import compose, to_dict
+from dir_bench.results.environment import run_environment
+from dir_bench.results.export import FORMATS
 from dir_bench.results.naming import identity, slug
 from dir_bench.results.records import collect
-from dir_bench.results.render import FORMATS
-from dir_bench.results.store import RunFolder, run_environment
+from dir_bench.results.store import RunFolder
 from dir_bench.results.tables import table
 
 SEEDS, DATASETS = 5, 10

@@ -38,6 +38,15 @@ def status(path: Path) -> os.stat_result:
     return found
 
 
+def fault(path: Path) -> str:
+    """Return why there is no plain file at a path, going on from "PATH …"; "" if there is one."""
+    try:
+        status(path)
+    except UserError as error:
+        return str(error).removeprefix(str(path)).lstrip()
+    return ""
+
+
 def is_plain(path: Path) -> bool:
     """Tell whether there is a plain file, or a link to one."""
     try:

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 MANY, MEDIUM, FEW, NONE = range(4)
 MAIN_REGIONS = ("all", "many", "medium", "few")
 """The regions that are always reported."""
+REGIONS = (*MAIN_REGIONS, "with_data", "zero", "interp", "extrap")
+"""All regions, in the order in which they are reported."""
 
 
 @dataclass(frozen=True, eq=False)

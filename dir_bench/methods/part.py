@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dir_bench.datasets.base import IntArray, Split
+from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
 
 if TYPE_CHECKING:
@@ -164,6 +165,12 @@ class Part(nn.Module):
         """Take up what `open_state` returned; `first`: this is the process that it counts for."""
 
 
+def refuse_maps(config: Config, what: str) -> None:
+    """Raise UserError if each pixel has a target of its own, and `what` needs one a sample."""
+    if config.dataset.dense:
+        raise UserError(f"{what} needs one target a sample, and {config.dataset.title} has one a pixel: drop it")
+
+
 class Head(Part):
     """What the last layer's outputs mean: their losses in training, and the predictions that they stand for.
 
@@ -178,6 +185,9 @@ class Head(Part):
     outputs: int = 1
     target_scale: float = 1.0
     trains_regressor: ClassVar[bool] = True
+
+    def initialise(self, regressor: nn.Module) -> None:
+        """Give the last layer the weights that it begins with, from torch's random numbers; else it keeps its own."""
 
     def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """Return the loss of each target, unweighted, of the shape of the targets: ``(b, 1)`` or ``(b, 1, h, w)``.

@@ -3,15 +3,17 @@
 import csv
 import io
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from dir_bench.errors import UserError, nearest
+from dir_bench.files.values import visible, visible_in_json
+from dir_bench.results.markup import html_text, md_code, md_text, tex_text
 from dir_bench.results.records import Problem
-from dir_bench.results.render import HOLE, Line, Shown, heading, holes, lines, notes
-from dir_bench.results.tables import REFERENCE, Column, Row, Table
+from dir_bench.results.render import Line, Shown, heading, holes, lines, notes
+from dir_bench.results.render import text as as_plain_text
+from dir_bench.results.rows import REFERENCE, Column, Row, Table
 
 _Marks = Mapping[Column, tuple[frozenset[str], frozenset[str]]]
 
@@ -38,52 +40,62 @@ def _markdown(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     parts = []
     for table in tables:
         heads = _headings(table)
-        text = [f"### {table.title}", "", _md_line(heads), _md_line(["---", *["---:"] * (len(heads) - 1)])]
+        text = [
+            f"### {md_text(table.title)}",
+            "",
+            _md_line(map(md_text, heads)),
+            _md_line(["---", *["---:"] * (len(heads) - 1)]),
+        ]
         text += [_md_line(_md_cells(line)) for line in lines(table, table.columns)]
-        below = [_md_text(note) for note in notes(table, "Bold", "Italic")]
-        below += [f"{_md_text(missing)}{f': `{command}`' if command else ''}" for missing, command in holes(table)]
+        below = [md_text(note) for note in notes(table, "Bold", "Italic")]
+        below += [
+            f"{md_text(missing)}{f': {md_code(command)}' if command else ''}" for missing, command in holes(table)
+        ]
         text += ["", *(f"- {note}" for note in below)] if below else []
         parts.append("\n".join(text) + "\n")
     if problems:
-        parts.append("".join(["Left out:\n\n", *(f"- {_md_text(str(problem))}\n" for problem in problems)]))
+        parts.append("".join(["Left out:\n\n", *(f"- {md_text(str(problem))}\n" for problem in problems)]))
     return "\n".join(parts) or "No finished run.\n"
 
 
 def _md_cells(line: Line) -> list[str]:
-    label = _md_text(line.label) if line.kind == "row" else f"*{_md_text(line.label)}*"
-    cells = [f"{cell.text}{'†' if cell.significant else ''}" for cell in line.cells]
+    label = md_text(line.label) if line.kind == "row" else f"*{md_text(line.label)}*"
+    cells = [f"{cell.text}{cell.tested}" for cell in line.cells]
     marks = ["**" if cell.best else "*" if cell.near else "" for cell in line.cells]
     return [label, line.seeds, *(f"{mark}{cell}{mark}" for cell, mark in zip(cells, marks, strict=True))]
 
 
-def _md_line(cells: Sequence[str]) -> str:
+def _md_line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _md_text(text: str) -> str:
-    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", text.replace("\n", " "))
-
-
 def _latex(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
-    """Return `tabular`s that need the package booktabs; what surrounds them is left to the author."""
+    """Return `tabular`s, each with its notes below, that need the package booktabs; floats are left to the author."""
     parts = []
     for table in tables:
         heads = _headings(table)
-        below = [*notes(table, r"\textbf", r"\textit")]
-        below += [f"{missing}{f': {command}' if command else ''}" for missing, command in holes(table)]
-        text = [f"% {note}".replace("\n", " ") for note in (table.title, *below)]
-        text += [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", _tex_line(map(_tex_text, heads))]
+        lacking = [f"{missing}{f': {command}' if command else ''}" for missing, command in holes(table)]
+        text = [f"% {visible(note)}" for note in (table.title, *lacking)]
+        text += [rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", _tex_line(map(tex_text, heads))]
         text.append(r"\midrule")
         for line in lines(table, table.columns):
-            label = _tex_text(line.label if line.kind == "row" else f"  {line.label}")
+            label = tex_text(line.label if line.kind == "row" else f"  {line.label}")
             text.append(_tex_line([label, line.seeds, *map(_tex_cell, line.cells)]))
-        parts.append("\n".join([*text, r"\bottomrule", r"\end{tabular}"]) + "\n")
-    left_out = "".join(f"% Left out: {problem}".replace("\n", " ") + "\n" for problem in problems)
+        text += [r"\bottomrule", r"\end{tabular}"]
+        if below := [*map(tex_text, notes(table, "Bold", "Italic"))]:
+            text += [
+                r"\par\smallskip",
+                r"\begin{minipage}{\linewidth}\footnotesize",
+                *(rf"{note}\par" for note in below),
+            ]
+            text.append(r"\end{minipage}")
+        parts.append("\n".join(text) + "\n")
+    left_out = "".join(f"% Left out: {problem}\n" for problem in problems)
     return "\n".join([*parts, left_out] if left_out else parts)
 
 
 def _tex_cell(cell: Shown) -> str:
-    text = _tex_text(cell.text) + (r"$^\dagger$" if cell.significant else "")
+    text = tex_text(cell.text + cell.tested)
     command = "textbf" if cell.best else "textit" if cell.near else ""
     return rf"\{command}{{{text}}}" if command else text
 
@@ -92,19 +104,12 @@ def _tex_line(cells: Any) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _tex_text(text: str) -> str:
-    escaped = re.sub(r"([&%$#_{}])", r"\\\1", text)
-    for sign, code in (("±", r"$\pm$"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$"), (HOLE, "--")):
-        escaped = escaped.replace(sign, code)
-    return escaped
-
-
 def _html(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     """Return one page that needs no other file, with a table a dataset."""
     body = [part for table in tables for part in (*html_table(table), *html_notes(table))]
     if problems:
-        body += ["<h2>Left out</h2>", "<ul>", *(f"<li>{escape(str(problem))}</li>" for problem in problems), "</ul>"]
-    title = escape(", ".join(table.title for table in tables) or "No finished run")
+        body += ["<h2>Left out</h2>", "<ul>", *(f"<li>{html_text(str(problem))}</li>" for problem in problems), "</ul>"]
+    title = html_text(", ".join(table.title for table in tables) or "No finished run")
     head = ['<meta charset="utf-8">', f"<title>{title}</title>", f"<style>\n{_STYLE}\n</style>"]
     page = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]
     return "\n".join(page) + "\n"
@@ -121,7 +126,7 @@ def html_table(table: Table, kind: str = "") -> list[str]:
     groups: list[list[str]] = []
     for line in lines(table, table.columns):
         cells = "".join(f"<td>{_html_cell(cell)}</td>" for cell in line.cells)
-        label = f'<th scope="row">{escape(line.label)}</th><td>{line.seeds}</td>'
+        label = f'<th scope="row">{html_text(line.label)}</th><td>{line.seeds}</td>'
         if line.kind == "row":
             groups.append([])
         groups[-1].append(f'<tr class="{line.kind}">{label}{cells}</tr>')
@@ -136,27 +141,27 @@ def html_head(caption: str, names: Sequence[str], columns: Sequence[Column], kin
     The `<th scope="col">` stand in the order of the cells below them.
     """
     metrics = [(heading(metric), len(list(group))) for metric, group in groupby(columns, key=lambda c: c[0])]
-    groups = "".join(f'<th scope="colgroup" colspan="{width}">{escape(name)}</th>' for name, width in metrics)
+    groups = "".join(f'<th scope="colgroup" colspan="{width}">{html_text(name)}</th>' for name, width in metrics)
     regions = "".join(
-        f'<th scope="col" abbr="{escape(heading(metric))} {escape(region)}">{escape(region)}</th>'
+        f'<th scope="col" abbr="{html_text(heading(metric))} {html_text(region)}">{html_text(region)}</th>'
         for metric, region in columns
     )
-    two = "".join(f'<th scope="col" rowspan="2">{escape(name)}</th>' for name in names)
+    two = "".join(f'<th scope="col" rowspan="2">{html_text(name)}</th>' for name in names)
     start = f'<table class="{kind}">' if kind else "<table>"
     rows = ["<thead>", f"<tr>{two}{groups}</tr>", f"<tr>{regions}</tr>", "</thead>"]
-    return [start, f"<caption>{escape(caption)}</caption>", *rows]
+    return [start, f"<caption>{html_text(caption)}</caption>", *rows]
 
 
 def html_notes(table: Table) -> list[str]:
     """Return the lines of a `<ul>`: what has to be known to read a table, its holes and the commands that fill them."""
-    below = [escape(note) for note in notes(table, "Bold", "Italic")]
+    below = [html_text(note) for note in notes(table, "Bold", "Italic")]
     for missing, command in holes(table):
-        below.append(escape(missing) + (f": <code>{escape(command)}</code>" if command else ""))
+        below.append(html_text(missing) + (f": <code>{html_text(command)}</code>" if command else ""))
     return ["<ul>", *(f"<li>{note}</li>" for note in below), "</ul>"]
 
 
 def _html_cell(cell: Shown) -> str:
-    text = escape(cell.text) + ("<sup>†</sup>" if cell.significant else "")
+    text = html_text(cell.text) + (f"<sup>{cell.tested}</sup>" if cell.tested else "")
     tag = "strong" if cell.best else "em" if cell.near else ""
     return f"<{tag}>{text}</{tag}>" if tag else text
 
@@ -167,19 +172,28 @@ def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     heads = ("metric", "region", "mean", "std", "n", "best", "within_noise", "gain", "p", "p_holm")
-    writer.writerow(["dataset", "title", "method", *heads, *(f"published_{paper}" for paper in papers)])
+    more = ("label_stands_for", "departures", "tested_over")
+    writer.writerow(["dataset", "title", "method", *heads, *more, *(f"published_{paper}" for paper in papers)])
     for table in tables:
         marks = _marks(table)
         for row in table.rows:
             for column in table.columns:
                 cell = _plain_cell(row, column, marks)
                 values = [str(v).lower() if isinstance(v, bool) else v for v in (cell[name] for name in heads)]
+                values[:2] = map(visible, column)
                 printed = [cell["published"].get(paper) for paper in papers]
-                writer.writerow([table.dataset, table.title, row.label, *values, *printed])
+                about = [
+                    visible(row.legend),
+                    visible("; ".join(row.departures or ())),
+                    table.compared and table.compared_over,
+                ]
+                writer.writerow([*map(visible, (table.dataset, table.title, row.label)), *values, *about, *printed])
         for column, gain in table.top_gains.items():
             numbers = {**dict.fromkeys(heads), "metric": column[0], "region": column[1], "gain": gain}
             label = f"OURS (BEST) VS. {REFERENCE}"
-            writer.writerow([table.dataset, table.title, label, *numbers.values(), *[None] * len(papers)])
+            writer.writerow(
+                [visible(table.dataset), visible(table.title), label, *numbers.values(), *[None] * len(papers)]
+            )
     return buffer.getvalue()
 
 
@@ -191,6 +205,7 @@ def _json(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
                 "title": table.title,
                 "against": list(table.against),
                 "compared_with": table.compared,
+                "compared_over": table.compared_over if table.compared is not None else None,
                 "rows": _plain_rows(table),
                 "best_gains": [{"metric": m, "region": r, "gain": gain} for (m, r), gain in table.top_gains.items()],
                 "test_samples": dict(table.counts),
@@ -200,7 +215,7 @@ def _json(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
         ],
         "left_out": [{"path": str(p.path), "state": p.state, "reason": p.reason} for p in problems],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return visible_in_json(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _plain_rows(table: Table) -> list[dict[str, Any]]:
@@ -208,6 +223,8 @@ def _plain_rows(table: Table) -> list[dict[str, Any]]:
     return [
         {
             "label": row.label,
+            "label_stands_for": row.legend or None,
+            "departures": None if row.departures is None else list(row.departures),
             "method": row.method,
             "seeds": list(row.seeds),
             "missing_seeds": list(row.missing),
@@ -250,3 +267,27 @@ WRITERS: dict[str, Callable[[Sequence[Table], Sequence[Problem]], str]] = {
     "csv": _csv,
     "json": _json,
 }
+
+FORMATS = ("text", *WRITERS)
+
+
+def check_format(format: str) -> None:
+    """Raise a UserError if there is no such format."""
+    if format not in FORMATS:
+        raise UserError(f"There is no table format '{format}'{nearest(format, FORMATS)}: choose {', '.join(FORMATS)}.")
+
+
+def render(
+    tables: Sequence[Table],
+    format: str = "text",
+    *,
+    problems: Sequence[Problem] = (),
+    width: int | None = None,
+    colour: bool | None = None,
+) -> str:
+    """Return the tables in one of `FORMATS`, ending in a newline; see `tables.table` for the arguments."""
+    check_format(format)
+    tables = [table for table in tables if table.rows]
+    if format == "text":
+        return as_plain_text(tables, problems, width, colour)
+    return WRITERS[format](tables, problems)

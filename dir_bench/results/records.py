@@ -4,25 +4,28 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count, product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from dir_bench.errors import UserError
+from dir_bench.files.values import Damaged, visible
 from dir_bench.results.naming import flatten, slug, without
 from dir_bench.results.store import MARKERS, RunFolder
 from dir_bench.schema import NUMBERLESS, unset
 
 COLUMNS = (
     *("dataset", "title", "label", "method", "slug", "seed", "row_id", "identity", "path", "state"),
-    *("region", "metric", "value", "count", "monitor", "table_metrics", "command", "commit"),
+    *("region", "metric", "value", "count", "monitor", "table_metrics", "command", "commit", "legend", "departures"),
 )
 
+_LONGEST = 40  # characters of these in a label, before a letter stands for them
 _SHOWN = 3  # differing settings named in a label, before it falls back to the row's id
 
 
@@ -35,7 +38,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.state}, {self.reason}"
+        return visible(f"{self.path}: {self.state}, {self.reason}")
 
 
 def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, list[Problem]]:
@@ -44,105 +47,100 @@ def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, l
     Returns:
         Records with `COLUMNS`, ordered by dataset, label, seed: `label` is the method, with the settings that
         tell it apart where two rows of a dataset have the same method; `value` is NaN where the run says
-        null; `count` is the region's test samples; `table_metrics` and `command` are text. And the runs left
-        out, each with its reason.
+        null; `count` is the region's test samples; `table_metrics` and `command` are text; `legend` is what a
+        letter in `label` stands for; `departures` has a line for each departure from the dataset's recipe, None
+        if the run does not record them. And the runs left out, each with its reason.
 
     Raises:
         UserError: If a path does not exist.
     """
     problems: list[Problem] = []
     runs = []
-    for folder in run_folders(paths):
+    for folder in run_folders(paths, problems):
         run = _read(folder, problems)
         if run is not None:
             runs.append(run)
     runs.sort(key=lambda run: (run["dataset"], run["title"], run["method"], run["row_id"], run["seed"], run["path"]))
-    runs = list(_each_seed_once(runs, problems))
-    labels = _labels(runs)
-    for run in runs:
-        run["label"] = labels[run["dataset"], run["title"], run["row_id"]]
+    runs = _with_labels(list(_each_seed_once(runs, problems)), problems)
     runs.sort(key=lambda run: (run["dataset"], run["title"], run["label"], run["seed"]))
     return _frame(runs), problems
 
 
-def run_folders(paths: Iterable[Path | str]) -> Iterator[RunFolder]:
-    """Yield each run at or below these paths once, by name; links are followed, hidden folders are not."""
+def run_folders(paths: Iterable[Path | str], problems: list[Problem] | None = None) -> Iterator[RunFolder]:
+    """Yield each run at or below these paths once, by name; links are followed, hidden folders are not.
+
+    What cannot be looked into is added to the problems.
+    """
+
+    def unread(folder: Path, error: OSError) -> None:
+        if problems is not None:
+            problems.append(Problem(folder, "unknown", f"it cannot be looked into ({error.strerror})"))
+
     seen: set[tuple[int, int]] = set()
     for path in map(Path, paths):
         if not path.is_dir():
             raise UserError(f"There is no folder {path}: name run folders, or a folder that holds some.")
-        yield from _walk(str(path), seen)
+        yield from _walk(str(path), seen, unread)
 
 
-def check_metrics(metrics: Any) -> str:
-    """Return what makes this content of metrics.json unfit for a table, as a phrase, or ""."""
-    if not isinstance(metrics, dict):
-        return "metrics.json is not an object"
-    for key, kind in (("dataset", str), ("method", str), ("seed", int), ("test", dict)):
-        if key not in metrics:
-            return f"metrics.json lacks '{key}'"
-        if not isinstance(metrics[key], kind) or isinstance(metrics[key], bool):
-            return f"'{key}' in metrics.json is {metrics[key]!r}, not of type {kind.__name__}"
-    if "all" not in metrics["test"]:
-        return "metrics.json lacks 'test.all'"
-    for region, values in metrics["test"].items():
-        if not isinstance(values, dict) or not isinstance(values.get("count"), int):
-            return f"'test.{region}' in metrics.json has no count"
-        for metric, value in values.items():
-            if value is None:
+def _walk(top: str, seen: set[tuple[int, int]], unread: Callable[[Path, OSError], None]) -> Iterator[RunFolder]:
+    stack = [top]
+    while stack:
+        folder = stack.pop()
+        try:
+            found = os.stat(folder)
+            if (found.st_dev, found.st_ino) in seen:
                 continue
-            if type(value) not in (float, int):  # True is an int by isinstance
-                return f"'test.{region}.{metric}' in metrics.json is {value!r}, not a number"
-            if not math.isfinite(value):
-                return f"'test.{region}.{metric}' in metrics.json is not finite"
-    return ""
+            seen.add((found.st_dev, found.st_ino))
+            with os.scandir(folder) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            unread(Path(folder), error)
+            continue
+        folders = [entry for entry in inside if _is_folder(entry)]
+        if any(entry.name in MARKERS and entry not in folders for entry in inside):
+            yield RunFolder(folder)
+        else:
+            stack += [entry.path for entry in folders if not entry.name.startswith(".")]
 
 
-def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[RunFolder]:
-    found = os.stat(folder)
-    if (found.st_dev, found.st_ino) in seen:
-        return
-    seen.add((found.st_dev, found.st_ino))
-    with os.scandir(folder) as entries:
-        inside = list(entries)
-    if any(entry.name in MARKERS and not entry.is_dir() for entry in inside):
-        yield RunFolder(folder)
-        return
-    for entry in sorted(inside, key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from _walk(entry.path, seen)
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
     """Return one run's metrics and header, or None after saying why there are none."""
-    if not folder.done_path.exists():
+    if not folder.has_done:
         state = folder.state
         problems.append(Problem(folder.path, state, _reason(folder, state)))
         return None
-    content, reason = folder.sealed_metrics()
-    if not reason:
-        try:
-            metrics = json.loads(content)
-            reason = check_metrics(metrics)
-        except ValueError as error:
-            reason = f"metrics.json cannot be read ({error})"
-    if reason:
-        problems.append(Problem(folder.path, "broken", reason))
+    try:
+        metrics = folder.read_metrics()
+        commit = _commit(folder.read_environment())
+        folder.read_status()
+        folder.read_config_text()
+    except Damaged as error:
+        problems.append(Problem(folder.path, "broken", error.reason))
         return None
+    departures = metrics.get("departures")
     return {
         "dataset": metrics["dataset"],
-        "title": str(metrics.get("title") or metrics["dataset"]),
+        "title": metrics.get("title") or metrics["dataset"],
         "method": metrics["method"],
-        "slug": str(metrics.get("slug") or slug(metrics["method"])),
+        "slug": metrics.get("slug") or slug(metrics["method"]),
         "seed": metrics["seed"],
-        "row_id": str(metrics.get("row_id") or metrics["method"]),
-        "identity": str(metrics.get("identity") or folder.path.name),
+        "row_id": metrics.get("row_id") or metrics["method"],
+        "identity": metrics.get("identity") or folder.path.name,
         "path": str(folder.path),
         "state": "done",
         "monitor": _monitor(metrics.get("monitor") or {}),
         "table_metrics": ",".join(metrics.get("table_metrics") or ()),
         "command": shlex.join(metrics.get("command") or ()),
-        "commit": _commit(folder),
+        "commit": commit,
+        "departures": None if departures is None else "\n".join(departures),
         "test": metrics["test"],
     }
 
@@ -154,7 +152,10 @@ def _monitor(monitor: Mapping[str, Any]) -> str:
 
 
 def _reason(folder: RunFolder, state: str) -> str:
-    status = folder.read_status()
+    try:
+        status = folder.read_status()
+    except Damaged as error:
+        return error.reason
     if state == "failed":
         return str(status.get("error") or "no reason recorded")
     if state in ("broken", "done"):  # it was finished while we looked
@@ -164,10 +165,10 @@ def _reason(folder: RunFolder, state: str) -> str:
     return "start it again and it resumes" if state == "interrupted" else "nothing was written yet"
 
 
-def _commit(folder: RunFolder) -> str:
+def _commit(environment: Mapping[str, Any]) -> str:
     """Return a run's commit as seven digits, with "+changes" where files differed from it; "" if unknown."""
-    git = folder.read_environment().get("git") or {}
-    return str(git.get("commit", ""))[:7] + ("+changes" if git.get("dirty") else "")
+    git = environment.get("git") or {}
+    return str(git.get("commit") or "")[:7] + ("+changes" if git.get("dirty") else "")
 
 
 def _each_seed_once(runs: Sequence[dict[str, Any]], problems: list[Problem]) -> Iterator[dict[str, Any]]:
@@ -181,42 +182,54 @@ def _each_seed_once(runs: Sequence[dict[str, Any]], problems: list[Problem]) -> 
             problems.append(Problem(Path(run["path"]), "done", reason))
 
 
-def _labels(runs: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], str]:
-    """Return the label of each (dataset, title, row_id): the method, told apart where several rows share it."""
-    sharing: dict[tuple[str, str, str], dict[str, str]] = {}
+def _with_labels(runs: Sequence[dict[str, Any]], problems: list[Problem]) -> list[dict[str, Any]]:
+    """Give each run its label: the method, told apart where several rows of a dataset share it by their settings.
+
+    What is left out is a run whose settings would have to be told, and cannot be read.
+    """
+    sharing: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
     for run in runs:
-        sharing.setdefault((run["dataset"], run["title"], run["method"]), {}).setdefault(run["row_id"], run["path"])
-    labels = {}
-    for (dataset, title, method), rows in sharing.items():
-        differing = _differing(rows) if len(rows) > 1 else dict.fromkeys(rows, "")
-        for row_id, text in differing.items():
-            labels[dataset, title, row_id] = f"{method} ({text})" if text else method
-    return labels
+        key = (run["dataset"], run["title"], run["method"])
+        sharing.setdefault(key, {}).setdefault(run["row_id"], []).append(run)
+    kept = []
+    for (_, _, method), rows in sharing.items():
+        texts = dict.fromkeys(rows, "")
+        if len(rows) > 1:
+            configs = {row_id: _settings(row, problems) for row_id, row in rows.items()}
+            texts = _differing({row_id: config for row_id, config in configs.items() if rows[row_id]})
+        letters = map("".join, chain.from_iterable(product(ascii_lowercase, repeat=n) for n in count(1)))
+        for row_id, text in sorted(texts.items(), key=lambda item: item[1]):
+            short = text if len(text) <= _LONGEST else next(letters)
+            label = f"{method} ({short})" if text else method
+            kept += [run | {"label": label, "legend": text if short != text else ""} for run in rows[row_id]]
+    return kept
 
 
-def _differing(rows: Mapping[str, str]) -> dict[str, str]:
-    """Return for each row_id the settings in which the rows' configs differ, as "key=value, …"."""
-    configs = {row_id: _settings(Path(path)) for row_id, path in rows.items()}
+def _settings(row: list[dict[str, Any]], problems: list[Problem]) -> dict[str, Any]:
+    """Return the settings that can set a row apart from another; of its runs, those that hide them are taken out."""
+    while row:
+        try:
+            config = RunFolder(row[0]["path"]).read_config()
+        except Damaged as error:
+            if not os.path.lexists(error.path):
+                return {}
+            problems.append(Problem(Path(row.pop(0)["path"]), "broken", error.reason))
+        else:
+            return dict(flatten(without(config, ("seed", *NUMBERLESS, *unset(config)))))
+    return {}
+
+
+def _differing(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return for each row_id the settings in which the rows' configs differ, as "key=value, …"; "" for one alone."""
     keys = list(dict.fromkeys(key for config in configs.values() for key in config))
     varied = [key for key in keys if len({_shown(config, key) for config in configs.values()}) > 1]
     texts = {}
     for row_id, config in configs.items():
         named = [f"{key}={_shown(config, key)}" for key in varied[:_SHOWN]]
         texts[row_id] = ", ".join(named if len(varied) <= _SHOWN else [*named, "…"])
-    if len(set(texts.values())) == len(texts) and all(texts.values()):
+    if len(texts) < 2 or (len(set(texts.values())) == len(texts) and all(texts.values())):
         return texts
     return {row_id: f"{text}, #{row_id}" if text else f"#{row_id}" for row_id, text in texts.items()}
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """Return the settings that can set one row apart from another; empty if the config cannot be read."""
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        config = yaml.load(RunFolder(folder).config_path.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, yaml.YAMLError):
-        return {}
-    return dict(flatten(without(config, ("seed", *NUMBERLESS, *unset(config))))) if isinstance(config, dict) else {}
 
 
 def _shown(config: Mapping[str, Any], key: str) -> str:

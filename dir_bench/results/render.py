@@ -19,26 +19,38 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dir_bench.errors import UserError, nearest
+from dir_bench.evaluation.extra import more_is_better
+from dir_bench.files.values import visible
+from dir_bench.labels.regions import REGIONS
 from dir_bench.results.published import PER_CENT, decimals, full_name, methods, sources
 from dir_bench.results.records import Problem
-from dir_bench.results.tables import REFERENCE, REGIONS, Column, Row, Table, is_score
+from dir_bench.results.rows import REFERENCE, Column, Row, Table
 
-FORMATS = ("text", "md", "latex", "html", "csv", "json")
 HOLE = "–"
 UNDEFINED = "n/a"
 """What is printed where a row has runs, but they have no such number."""
+MARKS = {"seeds": "†", "samples": "‡"}
+"""How a significant difference is marked, by what it was tested over."""
+_TESTED = {
+    "seeds": "p < 0.05 by a paired t-test over the seeds that both have, after Holm's correction over all cells.",
+    "samples": "p < 0.05 by a paired sign-flip test over test samples of the error averaged over shared seeds, after "
+    "Holm's correction over all cells. It says that another test set would show the difference of these trained "
+    "networks, not that other seeds of the methods would.",
+}
 _LABEL = 16  # characters that a method's label is given at least, before a table is wider than the screen
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One printed cell: "7.70 ± 0.20", and whether it is the best of its column, cannot be told from it, is tested."""
+    """One printed cell: "7.70 ± 0.20", and whether it is the best of its column or cannot be told from it.
+
+    `tested` is the mark of a significant difference, or "".
+    """
 
     text: str
     best: bool = False
     near: bool = False
-    significant: bool = False
+    tested: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,42 +63,27 @@ class Line:
     cells: tuple[Shown, ...]
 
 
-def check_format(format: str) -> None:
-    """Raise a UserError if there is no such format."""
-    if format not in FORMATS:
-        raise UserError(f"There is no table format '{format}'{nearest(format, FORMATS)}: choose {', '.join(FORMATS)}.")
-
-
-def render(
-    tables: Sequence[Table],
-    format: str = "text",
-    *,
-    problems: Sequence[Problem] = (),
-    width: int | None = None,
-    colour: bool | None = None,
-) -> str:
-    """Return the tables in one of `FORMATS`, ending in a newline; see `tables.table` for the arguments."""
-    from dir_bench.results.export import WRITERS
-
-    check_format(format)
-    if format == "text":
-        return _text(tables, problems, width, colour)
-    return WRITERS[format](tables, problems)
-
-
 def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
     """Yield the printed lines of a table: each row with, below it, what papers print of it and its gains."""
     best = [table.best(column) for column in columns]
     near = [table.within_noise(column) for column in columns]
+    unlike = departures(table)
+    mark = MARKS[table.compared_over]
     for row in table.rows:
         cells = [
-            Shown(_cell(table, row, c), row.label in b, row.label in n, c in row.tests and row.tests[c].significant)
+            Shown(
+                _cell(table, row, c),
+                row.label in b,
+                row.label in n,
+                mark if c in row.tests and row.tests[c].significant else "",
+            )
             for c, b, n in zip(columns, best, near, strict=True)
         ]
-        yield Line("row", row.label, str(len(row.seeds)), tuple(cells))
+        sign = f" {unlike[row.departures]}" if row.departures else ""
+        yield Line("row", f"{row.label}{sign}", str(len(row.seeds)), tuple(cells))
         for paper, name in row.printed_as.items():
             label = paper if name == row.method else f"{paper}: {name}"
-            yield Line("note", label, "", _numbers(table, row.printed[paper], columns))
+            yield Line("note", f"{label}{sign and f', unlike{sign}'}", "", _numbers(table, row.printed[paper], columns))
         if row.gains:
             yield Line("note", f"gain over {REFERENCE}", "", _numbers(table, row.gains, columns, sign="+"))
     if table.top_gains:
@@ -102,12 +99,19 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
         paired = "the paired test finds no difference to it (p ≥ 0.05 after Holm's correction)"
         overlap = "its mean ± standard deviation overlaps the best's"
         yield f"{near}: within noise of the best, {overlap if table.near is None else paired}."
-    if table.compared is not None:
-        yield (
-            f"†: differs from {table.compared}, p < 0.05 after Holm's correction over the rows of its column; paired "
-            "sign-flip test over test samples of the error averaged over shared seeds. p says whether another test set "
-            "would show the difference of these trained networks, not whether other seeds would."
-        )
+    if any(test.significant for row in table.rows for test in row.tests.values()):
+        yield f"{MARKS[table.compared_over]}: differs from {table.compared}, {_TESTED[table.compared_over]}"
+    elif table.compared is not None:
+        yield f"No cell is marked to differ from {table.compared}, {_TESTED[table.compared_over]}"
+    for row in table.rows:
+        if row.legend:
+            yield f"{row.label}: {row.legend}."
+    for kind, sign in departures(table).items():
+        ways = "; ".join(kind)
+        yield f"{sign}: unlike the dataset's published recipe, so not to be held against published numbers: {ways}."
+    if unknown := [row.label for row in table.rows if row.seeds and row.departures is None]:
+        if len(unknown) < sum(bool(row.seeds) for row in table.rows):
+            yield f"It is not recorded how these depart from the dataset's recipe: {', '.join(unknown)}."
     if any(len(row.seeds) > 1 for row in table.rows):
         yield "Mean ± sample standard deviation over seeds."
     if table.top_gains or any(row.gains for row in table.rows):
@@ -127,6 +131,12 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
             places = dict.fromkeys(s for name in shown for s in sources(table.title, name, paper=paper))
             yield f"{paper}: {full_name(paper)}; {_places(places)}."
     yield from table.notes
+
+
+def departures(table: Table) -> dict[tuple[str, ...], str]:
+    """Return the sign of each way in which rows of a table depart from the dataset's published recipe: "§1", …"""
+    kinds = dict.fromkeys(row.departures for row in table.rows if row.departures)
+    return {kind: f"§{place}" for place, kind in enumerate(kinds, 1)}
 
 
 def holes(table: Table) -> Iterator[tuple[str, str]]:
@@ -149,8 +159,8 @@ def region_table(metrics: Mapping[str, Any]) -> RichTable:
     for region in sorted(test, key=lambda name: REGIONS.index(name) if name in REGIONS else len(REGIONS)):
         values = test[region]
         numbers = [number(title, m, values[m]) if _is_finite(values.get(m)) else UNDEFINED for m in names]
-        body.append([region, str(values["count"]), *numbers])
-    return _grid(["region", "samples", *map(heading, names)], body)
+        body.append([Text(visible(region)), str(values["count"]), *numbers])
+    return _grid(["region", "samples", *(visible(heading(name)) for name in names)], body)
 
 
 def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: bool | None = None) -> str:
@@ -176,7 +186,7 @@ def number(title: str, metric: str, value: float, sign: str = "") -> str:
 
 def heading(metric: str) -> str:
     """Return a metric's name as a column head: "MAE ↓", "PEARSON % ↑"; the arrow points to better."""
-    return f"{metric.upper()}{' %' if metric in PER_CENT else ''} {'↑' if is_score(metric) else '↓'}"
+    return f"{metric.upper()}{' %' if metric in PER_CENT else ''} {'↑' if more_is_better(metric) else '↓'}"
 
 
 def _scale(metric: str) -> int:
@@ -212,7 +222,8 @@ def _cell(table: Table, row: Row, column: Column) -> str:
     return text if cell.n == len(row.seeds) else f"{text} (n={cell.n})"
 
 
-def _text(tables: Sequence[Table], problems: Sequence[Problem], width: int | None, colour: bool | None) -> str:
+def text(tables: Sequence[Table], problems: Sequence[Problem], width: int | None, colour: bool | None) -> str:
+    """Return the tables for a terminal; see `tables.table` for the arguments."""
     width = width or shutil.get_terminal_size((100, 24)).columns
     parts = [_text_table(table, width, colour) for table in tables]
     if problems:
@@ -225,11 +236,10 @@ def _text_table(table: Table, width: int, colour: bool | None) -> str:
     if _measure(grids[0]).maximum > width:  # one grid a metric
         blocks = [list(block) for _, block in groupby(table.columns, key=lambda column: column[0])]
         grids = [_text_grid(table, block) for block in blocks]
-    text = "\n".join([f"{table.title}\n", *(as_text(grid, width, colour) for grid in grids)]) + "\n"
-    text += "".join(f"{note}\n" for note in notes(table, "*", "°"))
-    for missing, command in holes(table):
-        text += f"{missing}{f': {command}' if command else ''}\n"
-    return text
+    text = "\n".join([f"{visible(table.title)}\n", *(as_text(grid, width, colour) for grid in grids)]) + "\n"
+    below = [*notes(table, "*", "°")]
+    below += [f"{missing}{f': {command}' if command else ''}" for missing, command in holes(table)]
+    return text + "".join(f"{visible(line)}\n" for line in below)
 
 
 def _text_grid(table: Table, columns: Sequence[Column]) -> RichTable:
@@ -239,14 +249,14 @@ def _text_grid(table: Table, columns: Sequence[Column]) -> RichTable:
         row = line.kind == "row"
         style = "" if row else "dim"
         cells = [Text(f"{c.text}{_mark(c):<{marks}}", style="bold" if c.best else style) for c in line.cells]
-        body.append([Text(line.label if row else f"  {line.label}", style=style), line.seeds, *cells])
+        body.append([Text(visible(line.label) if row else f"  {visible(line.label)}", style=style), line.seeds, *cells])
     pad = " " * marks
-    heads = [f"{heading(metric)}{pad}\n{region}{pad}" for metric, region in columns]
+    heads = [f"{visible(heading(metric))}{pad}\n{visible(region)}{pad}" for metric, region in columns]
     return _grid(["method", "\nseeds", *heads], body)
 
 
 def _mark(cell: Shown) -> str:
-    return ("*" if cell.best else "°" if cell.near else "") + ("†" if cell.significant else "")
+    return ("*" if cell.best else "°" if cell.near else "") + cell.tested
 
 
 def _grid(headings: Sequence[str], body: Sequence[Sequence[Text | str]]) -> RichTable:

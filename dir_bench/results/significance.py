@@ -1,23 +1,25 @@
-"""Paired tests between the rows of a table, over the samples of the test split that all of them were tested on.
+"""Paired tests over the samples of the test split that all rows of a table were tested on.
 
-With three seeds a test over seeds cannot reach p < 0.05 (eight sign flips), while a test split has hundreds of
-samples or more. So the unit is the test sample: the difference of two rows on a sample, averaged over the seeds that
-both have, may under the null hypothesis as well have the other sign. The p-value says whether another test set, drawn
-like this one, would show the difference of *these trained networks*; it does not speak of other seeds, of which the
-standard deviation beside each mean does.
+They need few seeds, for a test split has hundreds of samples or more. The unit is the test sample: the difference of
+two rows on a sample, averaged over the seeds that both have, may under the null hypothesis as well have the other sign.
+The p-value says whether another test set, drawn like this one, would show the difference of *these trained networks*;
+it does not speak of other seeds, and two halves of one method's seeds differ by it more often than not.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dir_bench.errors import UserError
-from dir_bench.results.errors import Predictions, contributions, metric_of, read_predictions
+from dir_bench.files.values import Damaged
+from dir_bench.results.records import Problem
+from dir_bench.results.samples import Predictions, contributions, metric_of, read_predictions
 
 FLIPS = 10_000
 """Sign flips drawn; where all of them are fewer, all are taken and p is exact."""
@@ -25,23 +27,10 @@ UNITS = 1024
 """Units of a region at most: with more samples, runs of neighbours are flipped together, which bounds memory."""
 DENSE, DENSE_UNITS = 20_000, 128
 """Above so many elements they are taken for pixels, whose errors depend on their neighbours', and units are coarse."""
-LEVEL = 0.05
 
 Floats = NDArray[np.float64]
 Column = tuple[str, str]
 Label = str
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """A row against another in one column: two-sided p, and p after Holm's correction over the rows of the column."""
-
-    p: float
-    p_holm: float
-
-    @property
-    def significant(self) -> bool:
-        return self.p_holm < LEVEL
 
 
 @dataclass(frozen=True)
@@ -50,16 +39,16 @@ class Samples:
 
     units: Mapping[Label, Mapping[int, Mapping[Column, Floats]]]
     notes: tuple[str, ...]
+    unread: tuple[Problem, ...]
 
-    def against(self, reference: Label, column: Column, rows: Sequence[Label]) -> dict[Label, PairedTest]:
+    def p_values(self, reference: Label, column: Column, rows: Sequence[Label]) -> dict[Label, float]:
         """Test rows against the reference in one column; a row without a number or a shared seed is left out."""
         found = {row: self._difference(row, reference, column) for row in rows if row != reference}
         differences = {row: difference for row, difference in found.items() if difference is not None}
         if not differences:
             return {}
         p = sign_flip_p(np.stack(list(differences.values())))
-        tests = zip(differences, p, holm(p), strict=True)
-        return {row: PairedTest(float(raw), float(corrected)) for row, raw, corrected in tests}
+        return dict(zip(differences, p.tolist(), strict=True))
 
     def _difference(self, row: Label, reference: Label, column: Column) -> Floats | None:
         """Return the mean over shared seeds of row - reference on each unit, shape ``(units,)``."""
@@ -81,37 +70,55 @@ def read_samples(records: pd.DataFrame, columns: Sequence[Column]) -> Samples:
         UserError: If two runs were tested on different samples, or predictions do not give the recorded errors.
     """
     units: dict[Label, dict[int, dict[Column, Floats]]] = {}
-    values = records.dropna(subset="value").set_index(["path", "metric", "region"])["value"].to_dict()
+    values: Any = records.dropna(subset="value").set_index(["path", "metric", "region"])["value"].to_dict()
     first: tuple[Path, bytes] | None = None
     untested: set[str] = set()
+    unread = []
     runs = records.drop_duplicates("path")
     for path, label, seed in zip(runs["path"], runs["label"], runs["seed"], strict=True):
-        held = read_predictions(path)
+        try:
+            held = read_predictions(path)
+            sums, reasons = _of_run(held, columns, values)
+        except Damaged as error:
+            unread.append(Problem(Path(path), "broken", error.reason))
+            continue
         first = first or (held.path, _split(held))
         if _split(held) != first[1]:
             raise UserError(
                 f"{held.path} and {first[0]} were tested on different samples (target or index differ), so their rows "
-                "cannot be paired: name the runs of one test split, or leave out --compare."
+                "cannot be paired: name the runs of one test split, or leave out --test samples."
             )
-        masks, found = held.masks(), units.setdefault(label, {}).setdefault(int(seed), {})
-        for column in columns:
-            metric, region = column
-            if (path, *column) not in values:
-                continue
-            if region not in masks:
-                untested.add(f"{region}, for some runs have no labels.npz, which says what is in this region")
-                continue
-            sums = _units(held, column, masks[region], values[path, metric, region])
-            if sums is None:
-                untested.add(f"{metric}, which is not made of errors of single samples")
-            elif not np.isfinite(sums).all():
-                untested.add(f"{metric} of {region}, where {held.path} has an exact hit, whose logarithm is infinite")
-            else:
-                found[column] = sums
+        units.setdefault(label, {})[int(seed)] = sums
+        untested |= reasons
     notes = [f"Not tested: {reason}." for reason in sorted(untested)]
     if first is not None and len(held.target) > UNITS:
         notes.append(f"The test flips neighbouring samples together, in at most {_limit(held)} groups a region.")
-    return Samples(units, tuple(notes))
+    return Samples(units, tuple(notes), tuple(unread))
+
+
+def _of_run(
+    held: Predictions, columns: Sequence[Column], values: Mapping[tuple[str, str, str], float]
+) -> tuple[dict[Column, Floats], set[str]]:
+    """Return a run's per-unit means in each column, and why some columns have none."""
+    masks = held.masks()
+    found: dict[Column, Floats] = {}
+    untested = set()
+    for column in columns:
+        metric, region = column
+        recorded = values.get((str(held.path), metric, region))
+        if recorded is None:
+            continue
+        if region not in masks:
+            untested.add(f"{region}, for some runs have no labels.npz, which says what is in this region")
+            continue
+        sums = _units(held, column, masks[region], recorded)
+        if sums is None:
+            untested.add(f"{metric}, which is not made of errors of single samples")
+        elif not np.isfinite(sums).all():
+            untested.add(f"{metric} of {region}, where {held.path} has an exact hit, whose logarithm is infinite")
+        else:
+            found[column] = sums
+    return found, untested
 
 
 def _limit(held: Predictions) -> int:
@@ -154,14 +161,6 @@ def sign_flip_p(differences: Floats) -> Floats:
     return np.asarray(reached / number if exact else (1 + reached) / (1 + number), np.float64)
 
 
-def holm(p: Floats) -> Floats:
-    """Return p-values corrected for their number (Holm, "A simple sequentially rejective multiple test", 1979)."""
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return corrected
-
-
 def _units(held: Predictions, column: Column, mask: NDArray[np.bool_], recorded: float) -> Floats | None:
     """Return the contribution of each unit of a region, shape ``(units,)``, summing to the region's mean."""
     metric, region = column
@@ -172,9 +171,10 @@ def _units(held: Predictions, column: Column, mask: NDArray[np.bool_], recorded:
         return None
     mean = metric_of(metric, float(values.mean())) if len(values) else np.nan
     if not np.isclose(mean, recorded, rtol=1e-6, atol=1e-9):
-        raise UserError(
-            f"{held.path}: {metric} of region {region} is {mean!r} by predictions.npz, {recorded!r} by metrics.json: "
-            "evaluate the run again (`dir-bench evaluate`), and train it anew if they still differ."
+        raise Damaged(
+            held.path / "predictions.npz",
+            f"gives {mean!r} for {metric} of region {region}, and metrics.json says {recorded!r}: evaluate it again "
+            "(`dir-bench evaluate`), and train it anew if they still differ",
         )
     size = min(len(values), _limit(held))
     starts = np.arange(size) * len(values) // size

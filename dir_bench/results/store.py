@@ -7,25 +7,32 @@ outputs/<dataset>/<method slug>/<identity>/
 """
 
 import hashlib
-import json
+import io
 import os
-import platform
 import socket
-import subprocess
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import numpy.typing as npt
 import yaml
 from filelock import FileLock, Timeout
 
-from dir_bench import __version__
 from dir_bench.atomic import json_text, plain, remove_leftovers, write_json, write_npz, write_text
 from dir_bench.errors import UserError
+from dir_bench.files.arrays import Expect, read_npz
+from dir_bench.files.plain import NotThere, fault
+from dir_bench.files.values import Damaged, fault_of, read_bytes, read_json, read_text, read_yaml
+from dir_bench.results import content
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dir_bench.labels import TargetBins
 
 State = Literal["new", "running", "failed", "interrupted", "done", "broken"]
 STATES: tuple[State, ...] = get_args(State)
@@ -33,10 +40,7 @@ STATES: tuple[State, ...] = get_args(State)
 MARKERS = ("config.yaml", "status.json", "metrics.json", "DONE")
 """A folder that holds one of these files is a run."""
 
-_PACKAGES = (
-    *("torch", "torchvision", "lightning-fabric", "hydra-core", "omegaconf"),
-    *("numpy", "pandas", "scipy", "tensorboard", "nltk"),
-)
+_MOST_HISTORY = 2**26  # bytes
 _LOCK_SECONDS = 0.3  # a look at `state` holds the lock for a moment: that must not refuse a run
 
 
@@ -88,53 +92,197 @@ class RunFolder:
         a live process holds the lock; "failed": the last attempt gave its reason; "interrupted": it could not
         even do that (killed, power cut); "new": nothing was written yet.
         """
-        if self.done_path.exists():
+        if self.has_done:
             return "broken" if self.damage() else "done"
         if self._is_locked():
             return "running"
-        if self.read_status().get("state") == "failed":
-            return "failed"
-        begun = any((self.path / name).exists() for name in MARKERS) or self.checkpoints.exists()
+        try:
+            if self.read_status().get("state") == "failed":
+                return "failed"
+        except Damaged:
+            return "interrupted"
+        begun = any(os.path.lexists(self.path / name) for name in (*MARKERS, self.checkpoints.name))
         return "interrupted" if begun else "new"
+
+    @property
+    def has_done(self) -> bool:
+        """Whether the run says that it finished; whether that is true, `damage` knows."""
+        return os.path.lexists(f"{self.path}/DONE")
 
     def damage(self, *, thorough: bool = False) -> str:
         """Return what is wrong with a run that has DONE, as a phrase, or "".
 
         metrics.json is compared by hash, predictions.npz by size; by hash too if `thorough`.
         """
-        _, damage = self.sealed_metrics()
-        if not damage and thorough:
-            seal = _read_object(self.done_path)[self.predictions_path.name]
-            if _sha256(self.predictions_path) != seal.get("sha256"):
-                return f"{self.predictions_path.name} is not the file that the run finished with"
-        return damage
+        try:
+            self.read_metrics()
+            self.read_status()
+            self.read_environment()
+            if thorough:
+                seal = self._read(f"{self.path}/DONE", content.DONE)[self.predictions_path.name]
+                if _sha256(self.predictions_path) != seal["sha256"]:
+                    return f"{self.predictions_path.name} is not the file that the run finished with"
+        except Damaged as error:
+            return error.reason
+        return ""
 
-    def sealed_metrics(self) -> tuple[bytes, str]:
-        """Return the content of metrics.json, read once, and what is wrong with the run: see `damage`."""
-        seal, content = _read_object(self.done_path), b""
-        for path in (self.metrics_path, self.predictions_path):
-            expected = seal.get(path.name)
-            if not isinstance(expected, dict):
-                return b"", f"DONE does not vouch for {path.name}"
-            try:
-                if path == self.metrics_path:
-                    content = path.read_bytes()
-                    whole = hashlib.sha256(content).hexdigest() == expected.get("sha256")
-                else:
-                    whole = path.stat().st_size == expected.get("bytes")
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                return b"", f"{path.name} is missing"
-            if not whole:
-                return b"", f"{path.name} is not the file that the run finished with"
-        return content, ""
+    def read_metrics(self) -> dict[str, Any]:
+        """Return what metrics.json holds; see `content.METRICS`.
+
+        Raises:
+            Damaged: If the run is not finished, or a file of its results is not the one that it finished with.
+        """
+        seal = self._read(f"{self.path}/DONE", content.DONE)
+        if not seal:
+            raise Damaged(self.done_path, "is missing")
+        path, predictions = f"{self.path}/metrics.json", f"{self.path}/predictions.npz"
+        try:
+            held = read_bytes(path)
+        except NotThere:
+            raise Damaged(path, "is missing") from None
+        if hashlib.sha256(held).hexdigest() != seal["metrics.json"]["sha256"]:
+            raise Damaged(path, "is not the file that the run finished with")
+        found = _stat(predictions)
+        if found is None or not stat.S_ISREG(found.st_mode):
+            raise Damaged(predictions, fault(Path(predictions)))
+        if found.st_size != seal["predictions.npz"]["bytes"]:
+            raise Damaged(predictions, "is not the file that the run finished with")
+        metrics: dict[str, Any] = _fit(path, read_json(path, held), content.METRICS)
+        return metrics
+
+    def read_config(self) -> dict[str, Any]:
+        """Return what config.yaml holds, as plain values: nothing is built; see `content.CONFIG`.
+
+        Raises:
+            Damaged: If it is missing, or cannot be the config of a run.
+        """
+        path = self.config_path
+        try:
+            config: dict[str, Any] = _fit(path, read_yaml(path), content.CONFIG)
+        except NotThere:
+            raise Damaged(path, "is missing") from None
+        return config
+
+    def read_bins(self, config: Mapping[str, Any]) -> "TargetBins":
+        """Return the bins that this run's config describes; Damaged if they are none."""
+        from dir_bench.labels import TargetBins  # SciPy comes with it, which takes half a second
+
+        try:
+            return TargetBins.regular(**config["dataset"]["bins"])
+        except (KeyError, ValueError) as error:
+            raise Damaged(self.config_path, f"describes no bins ({error})") from error
+
+    def read_config_text(self) -> str:
+        """Return config.yaml as it is, "" if there is none; Damaged if it is no text."""
+        try:
+            return read_text(f"{self.path}/config.yaml")
+        except NotThere:
+            return ""
 
     def read_status(self) -> dict[str, Any]:
-        """Return what status.json holds; empty if there is none, or it cannot be read."""
-        return _read_object(self.status_path)
+        """Return what status.json holds, empty if there is none; Damaged if it cannot be that of a run."""
+        return self._read(f"{self.path}/status.json", content.STATUS)
+
+    @property
+    def failure(self) -> str:
+        """Why the last attempt failed, as its status.json says."""
+        try:
+            return str(self.read_status().get("error") or "no reason recorded")
+        except Damaged as error:
+            return error.reason
 
     def read_environment(self) -> dict[str, Any]:
-        """Return what environment.json holds; empty if there is none, or it cannot be read."""
-        return _read_object(self.environment_path)
+        """Return what environment.json holds, empty if there is none; Damaged if it cannot be that of a run."""
+        return self._read(f"{self.path}/environment.json", content.ENVIRONMENT)
+
+    def read_history(self) -> "pd.DataFrame":
+        """Return a line for each evaluation, numbers only, with the columns epoch and step at least; else Damaged."""
+        import pandas as pd
+
+        path = self.history_path
+        try:
+            text = read_text(path, _MOST_HISTORY)
+            history = pd.read_csv(io.StringIO(text)).astype("float64")
+        except NotThere:
+            raise Damaged(path, "is missing") from None
+        except (ValueError, TypeError, OverflowError) as error:  # pandas' own are of these
+            raise Damaged(path, f"cannot be read ({' '.join(str(error).split())[:200]})") from error
+        for column in ("epoch", "step"):
+            if column not in history:
+                raise Damaged(path, f"lacks '{column}'")
+            if not np.isfinite(history[column]).all():
+                raise Damaged(path, f"lacks a value of '{column}'")
+        if not history["step"].is_unique:
+            raise Damaged(path, "has a step twice")
+        return history.where(history.abs() <= content.LARGEST)
+
+    def read_labels(self, bins: int) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the training labels of each bin, see `task.label_record`: counts, region, density (of older runs not).
+
+        Returns:
+            None if the run keeps none.
+
+        Raises:
+            Damaged: If they are no such arrays, or of another number of bins.
+        """
+        whole = Expect("whole numbers", shape=(bins,))
+        density = Expect(shape=(bins,), finite=True, optional=True)
+        held = self._read_arrays(self.labels_path, {"counts": whole, "region": whole, "density": density})
+        if held is not None and not ((held["counts"] >= 0).all() and np.isin(held["region"], range(4)).all()):
+            raise Damaged(self.labels_path, "has counts below 0, or regions that there are none of")
+        return held
+
+    def read_features(self, bins: int) -> dict[str, npt.NDArray[Any]] | None:
+        """Return feature statistics of training by bin in use, see `training.features`: count, mean, variance.
+
+        Returns:
+            None if the run keeps none.
+
+        Raises:
+            Damaged: If they are no such arrays, or of another number of bins.
+        """
+        table = Expect(shape=(bins, None), finite=True)
+        expected = {"count": Expect("whole numbers", shape=(bins,)), "mean": table, "variance": table}
+        held = self._read_arrays(self.features_path, expected)
+        if held is not None and held["mean"].shape != held["variance"].shape:
+            raise Damaged(self.features_path, "has 'mean' and 'variance' of different shapes")
+        return held
+
+    def read_predictions(self) -> dict[str, npt.NDArray[Any]]:
+        """Return target and prediction (label units, float64) and, if kept, index of the test split, shape ``(n,)``.
+
+        Raises:
+            Damaged: If they are no such arrays.
+        """
+        path, labels = self.predictions_path, Expect(dims=1, finite=True, filled=True)
+        index = Expect("whole numbers", dims=1, optional=True)
+        held = self._read_arrays(path, {"target": labels, "prediction": labels, "index": index})
+        if held is None:
+            raise Damaged(path, "is missing")
+        if len({array.shape for array in held.values()}) > 1:
+            raise Damaged(path, "has arrays of different lengths")
+        for name in ("target", "prediction"):
+            held[name] = held[name].astype(np.float64, copy=False)
+            if max(abs(held[name].min()), abs(held[name].max())) > content.LARGEST:
+                raise Damaged(path, f"has values in '{name}' that are too large to be results")
+        return held
+
+    def _read_arrays(self, path: Path, expected: Mapping[str, Expect]) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the arrays of an .npz file; None if there is no file."""
+        try:
+            return read_npz(path, expected)
+        except NotThere:
+            return None
+        except UserError as error:
+            raise Damaged(path, fault_of(path, error)) from error
+
+    def _read(self, path: Path | str, schema: content.Check) -> dict[str, Any]:
+        """Return a JSON file that fits a schema; empty if there is none."""
+        try:
+            value: dict[str, Any] = _fit(path, read_json(path), schema)
+        except NotThere:
+            return {}
+        return value
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:
@@ -191,11 +339,17 @@ class RunFolder:
         )
 
     def _started(self) -> dict[str, Any]:
-        status = self.read_status()
+        try:
+            status = self.read_status()
+        except Damaged:  # it is written anew
+            return {}
         return {"started": status["started"]} if "started" in status else {}
 
     def _is_locked(self) -> bool:
-        if not self.lock_path.exists():
+        try:  # taking a lock empties the file: it must be one of ours, and no link to somebody's letters
+            if not stat.S_ISREG(os.lstat(self.lock_path).st_mode):
+                return False
+        except OSError:
             return False
         try:
             with FileLock(self.lock_path, timeout=0):
@@ -206,57 +360,25 @@ class RunFolder:
             return False
 
     def _owner(self) -> str:
-        owner = _read_object(self._owner_path)
-        return f" (process {owner['pid']} on {owner['host']})" if {"pid", "host"} <= owner.keys() else ""
+        try:
+            owner = self._read(self._owner_path, content.OWNER)
+        except Damaged:
+            return ""
+        return f" (process {owner['pid']} on {owner['host']})" if owner else ""
 
 
-def run_environment() -> dict[str, Any]:
-    """Return what else can change a run's numbers: Python, platform, package versions, this code's commit.
-
-    Packages are looked up, not imported. Nothing names the machine. `git` is None outside of a checkout.
-    """
-    return {
-        "dir_bench": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "git": _git(),
-    }
-
-
-def _version(package: str) -> str | None:
+def _stat(path: str) -> os.stat_result | None:
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
+        return os.stat(path)
+    except OSError:
         return None
 
 
-def _git() -> dict[str, Any] | None:
-    """Return commit and whether tracked files differ from it, if the package lies in its own checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-
-    def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
-
-    try:
-        return {
-            "commit": ask("rev-parse", "HEAD"),
-            "dirty": bool(ask("status", "--porcelain", "--untracked-files=no")),
-        }
-    except (OSError, subprocess.SubprocessError):  # no git here, or it does not trust this folder
-        return None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def _fit(path: Path | str, value: Any, schema: content.Check) -> Any:
+    """Return the value if it fits."""
+    if fault := schema(value):
+        raise Damaged(path, f": {fault}" if fault.startswith("'") else fault)
+    return value
 
 
 def _seal(path: Path) -> dict[str, Any]:

@@ -6,110 +6,24 @@ Numbers stay in full precision and label units here; `render` formats them when 
 import logging
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.evaluation.extra import more_is_better
-from dir_bench.results import published
+from dir_bench.labels.regions import MAIN_REGIONS, REGIONS
+from dir_bench.results import comparison, published
+from dir_bench.results.export import check_format, render
 from dir_bench.results.holes import fill_command, missing_rows
 from dir_bench.results.records import Problem, collect
+from dir_bench.results.rows import REFERENCE, Cell, Column, Row, Table
 
-if TYPE_CHECKING:
-    from dir_bench.results.significance import PairedTest, Samples
-
-REGIONS = ("all", "many", "medium", "few", "with_data", "zero", "interp", "extrap")
-MAIN_REGIONS = REGIONS[:4]
-REFERENCE = "VANILLA"
-"""The method that gains are over, as in the last lines of the paper's tables."""
 _DEFAULT_METRICS = ("mae", "gm")
 
-Column = tuple[str, str]
-"""(metric, region)"""
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean over `n` seeds in label units, and the sample standard deviation (n − 1), None below two seeds."""
-
-    mean: float
-    std: float | None
-    n: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method of one dataset. A column without a number is not in `cells`; a hole has no seeds and no cells."""
-
-    label: str
-    method: str
-    seeds: tuple[int, ...]
-    missing: tuple[int, ...]
-    """Seeds that another row of the table has and this one lacks."""
-    fill: str
-    """The command that runs the missing seeds; "" if none are missing, or nobody knows how it is started."""
-    cells: Mapping[Column, Cell]
-    printed: Mapping[str, Mapping[Column, float]]
-    """For each paper that was asked for and prints this method, its numbers in label units."""
-    printed_as: Mapping[str, str]
-    """The name of its printed row in each of these papers."""
-    gains: Mapping[Column, float] = field(default_factory=dict)
-    """Gain over `REFERENCE` in label units, more is better; empty if gains were not asked for."""
-    tests: Mapping[Column, "PairedTest"] = field(default_factory=dict)
-    """Paired tests against the row that was chosen; empty for that row, or if none was."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One dataset's rows in the paper's order."""
-
-    dataset: str
-    title: str
-    against: tuple[str, ...]
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    counts: Mapping[str, int]
-    """Test samples per region."""
-    notes: tuple[str, ...]
-    compared: str | None = None
-    """The label of the row that all others were tested against."""
-    top_gains: Mapping[Column, float] = field(default_factory=dict)
-    """The gains of the best row with LDS or FDS, as the paper's "OURS (BEST) VS. VANILLA"."""
-    near: Mapping[Column, frozenset[str]] | None = None
-    """Rows whose difference to the best is not significant; None if nothing was tested."""
-
-    def best(self, column: Column) -> frozenset[str]:
-        """Return the labels of the rows with the best mean; none where fewer than two rows have one."""
-        means = {row.label: row.cells[column].mean for row in self.rows if column in row.cells}
-        if len(means) < 2:
-            return frozenset()
-        top = _best(column, means.values())
-        return frozenset(label for label, mean in means.items() if mean == top)
-
-    def within_noise(self, column: Column) -> frozenset[str]:
-        """Return the labels of the rows that are not the best, but cannot be told from it.
-
-        With paired tests: those whose Holm-corrected p against the best is 0.05 or more. Without: those whose
-        mean ± standard deviation overlaps the best's, where both have a standard deviation.
-        """
-        best = self.best(column)
-        if self.near is not None or not best:
-            return (self.near or {}).get(column, frozenset())
-        cells = {row.label: row.cells[column] for row in self.rows if column in row.cells}
-        top = [cells[label] for label in best if cells[label].std is not None]
-        return frozenset(
-            label for label, cell in cells.items() if label not in best and any(_overlap(cell, other) for other in top)
-        )
-
-
-def is_score(metric: str) -> bool:
-    """Tell whether more of this metric is better."""
-    return more_is_better(metric)
 
 
 def table(
@@ -120,6 +34,7 @@ def table(
     regions: Sequence[str] | None = None,
     *,
     compare: str | None = None,
+    over: comparison.Over = "seeds",
     gains: bool = False,
     presets: Sequence[str] | None = None,
     width: int | None = None,
@@ -133,7 +48,8 @@ def table(
         against: Short names of papers (see `published.papers`): their numbers go beside ours.
         metrics: Which metrics; by default those that the dataset's runs name (`table_metrics`).
         regions: Which regions; by default all, many, medium, few, and what the paper's table of it has besides.
-        compare: A row, such as "VANILLA": all others are tested against it, see `significance`.
+        compare: A row, such as "VANILLA": all others are tested against it, see `comparison`.
+        over: What they are tested over: "seeds", or the "samples" of the test split.
         gains: Whether to show gains over VANILLA.
         presets: The method presets there are. With them, rows of the paper's table that have no run are shown as
             holes, with the command that fills each.
@@ -144,13 +60,19 @@ def table(
         UserError: If there is no run under `paths`, a format, metric, region, paper or row is unknown, or rows to
             compare were tested on different samples.
     """
-    from dir_bench.results.render import check_format, render
-
     check_format(format)
     records, problems = collect_some(paths)
     tables = summarise(
-        records, metrics=metrics, regions=regions, against=against, compare=compare, gains=gains, presets=presets
+        records,
+        metrics=metrics,
+        regions=regions,
+        against=against,
+        compare=compare,
+        over=over,
+        gains=gains,
+        presets=presets,
     )
+    problems += [problem for made in tables for problem in made.left_out]
     if format == "csv":  # the one format with no place for them
         for problem in problems:
             log.warning("Left out: %s", problem)
@@ -174,6 +96,7 @@ def summarise(
     regions: Sequence[str] | None = None,
     against: str | Sequence[str] | None = None,
     compare: str | None = None,
+    over: comparison.Over = "seeds",
     gains: bool = False,
     presets: Sequence[str] | None = None,
 ) -> list[Table]:
@@ -192,13 +115,22 @@ def summarise(
                 hint = nearest(name, known)
                 raise UserError(f"No run has the {column} '{name}'{hint}: there are {', '.join(known)}.")
     parts = [part for _, part in records.groupby(["dataset", "title"], sort=True)]
-    tables = [_summarise_dataset(part, metrics, regions, papers, presets) for part in parts]
-    if gains:
-        tables = [_with_gains(table) for table in tables]
-    if compare is not None and tables:
-        chosen = _chosen(tables, compare)
-        tables = [_compared(table, label, part) for table, label, part in zip(tables, chosen, parts, strict=True)]
-    return tables
+    choices = (metrics, regions, papers, presets, gains)
+    tables = [_summarise_dataset(part, *choices) for part in parts]
+    if compare is None or not tables:
+        return tables
+    found = []
+    for table, row, part in zip(tables, comparison.chosen(tables, compare), parts, strict=True):
+        evidence = comparison.evidence(part, table.columns, over)
+        left = comparison.without(part, evidence.unread)
+        if left.empty:
+            found.append(replace(table, rows=(), left_out=evidence.unread))
+            continue
+        if evidence.unread:
+            table = replace(_summarise_dataset(left, *choices), left_out=evidence.unread)
+            row = row if row in left["label"].unique() else None
+        found.append(comparison.compared(table, row, evidence, over))
+    return found
 
 
 def _summarise_dataset(
@@ -207,6 +139,7 @@ def _summarise_dataset(
     regions: Sequence[str] | None,
     papers: tuple[str, ...],
     presets: Sequence[str] | None,
+    gains: bool,
 ) -> Table:
     title = str(records["title"].iloc[0])
     columns = _columns(title, records, metrics, regions)
@@ -220,7 +153,8 @@ def _summarise_dataset(
         method, command = str(part["method"].iloc[0]), shlex.split(str(part["command"].iloc[0]))
         fill = fill_command(command, missing) if command and missing else ""
         held = {column: cells[label, *column] for column in columns if (label, *column) in cells}
-        rows.append(Row(str(label), method, seeds, missing, fill, held, *_printed(title, method, papers)))
+        row = Row(str(label), method, seeds, missing, fill, held, *_printed(title, method, papers))
+        rows.append(replace(row, legend=part["legend"].iloc[0], departures=_departures(part["departures"])))
     for hole in missing_rows(title, runs, papers, presets):
         fill = fill_command(hole.overrides, every_seed) if hole.overrides else ""
         numbers = _printed(title, hole.method, papers)
@@ -228,7 +162,15 @@ def _summarise_dataset(
     order = {name: place for place, name in enumerate(published.methods(title))}
     rows.sort(key=lambda row: (_place(title, row.method, order), row.label))
     notes = _notes(records, runs, columns)
-    return Table(str(records["dataset"].iloc[0]), title, papers, columns, tuple(rows), _counts(records, columns), notes)
+    counts = _counts(records, columns)
+    table = Table(str(records["dataset"].iloc[0]), title, papers, columns, tuple(rows), counts, notes)
+    return _with_gains(table) if gains else table
+
+
+def _departures(of_runs: Iterable[str | None]) -> tuple[str, ...] | None:
+    """Return in what the runs of a row depart from the recipe: all that any of them does; None if none records it."""
+    recorded = [text for text in of_runs if isinstance(text, str)]  # in a column of text, pandas has NaN for None
+    return tuple(dict.fromkeys(line for text in recorded for line in text.splitlines())) if recorded else None
 
 
 def _columns(
@@ -314,60 +256,7 @@ def _with_gains(table: Table) -> Table:
 
 def _gains(base: Row, cells: Mapping[Column, Cell]) -> dict[Column, float]:
     return {
-        c: (cell.mean - base.cells[c].mean) * (1 if is_score(c[0]) else -1)
+        c: (cell.mean - base.cells[c].mean) * (1 if more_is_better(c[0]) else -1)
         for c, cell in cells.items()
         if c in base.cells
     }
-
-
-def _chosen(tables: Sequence[Table], name: str) -> list[str | None]:
-    """Return for each table the label of the row of this name (a label or a method, in any case), or None."""
-    chosen: list[str | None] = []
-    for table in tables:
-        rows = [row for row in table.rows if row.seeds]
-        exact = [row.label for row in rows if row.label.casefold() == name.casefold()]
-        found = exact or [row.label for row in rows if row.method.casefold() == name.casefold()]
-        if len(found) > 1:
-            raise UserError(f"Several rows of {table.title} are '{name}': name one of {'; '.join(found)}.")
-        chosen.append(found[0] if found else None)
-    if not any(chosen):
-        labels = list(dict.fromkeys(row.label for table in tables for row in table.rows if row.seeds))
-        raise UserError(f"No row '{name}' to compare with{nearest(name, labels)}: there are {'; '.join(labels)}.")
-    return chosen
-
-
-def _compared(table: Table, reference: str | None, records: pd.DataFrame) -> Table:
-    """Test every row against the reference and against the best of each column."""
-    from dir_bench.results.significance import read_samples
-
-    if reference is None:
-        return replace(table, notes=(*table.notes, "Not tested: the row to compare with is not in this table."))
-    samples = read_samples(records, table.columns)
-    labels = [row.label for row in table.rows if row.seeds]
-    tests = {column: samples.against(reference, column, labels) for column in table.columns}
-    rows = tuple(
-        replace(row, tests={c: found[row.label] for c, found in tests.items() if row.label in found})
-        for row in table.rows
-    )
-    near = {column: _near_best(table, samples, column, labels) for column in table.columns}
-    untested = [row.label for row in rows if row.cells and not row.tests and row.label != reference]
-    notes = [*table.notes, *samples.notes]
-    if untested:
-        notes.append(f"Not tested, as they share no seed with {reference}: {', '.join(untested)}.")
-    return replace(table, rows=rows, near=near, compared=reference, notes=tuple(notes))
-
-
-def _near_best(table: Table, samples: "Samples", column: Column, labels: Sequence[str]) -> frozenset[str]:
-    best = table.best(column)
-    if not best:
-        return frozenset()
-    tests = samples.against(min(best), column, labels)
-    return frozenset(label for label, test in tests.items() if label not in best and not test.significant)
-
-
-def _best(column: Column, means: Iterable[float]) -> float:
-    return max(means) if is_score(column[0]) else min(means)
-
-
-def _overlap(a: Cell, b: Cell) -> bool:
-    return a.std is not None and b.std is not None and abs(a.mean - b.mean) <= a.std + b.std

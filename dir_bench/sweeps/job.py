@@ -156,7 +156,7 @@ def failures(left: Sequence[PlannedJob], results: Sequence[Any], stopped: bool) 
         if isinstance(result, Result) and result.exit_code:
             found.append((job, result))
         elif state == "failed":
-            found.append((job, Result(1, str(job.folder.read_status().get("error", "")))))
+            found.append((job, Result(1, job.folder.failure)))
         elif state not in ("done", "running") and not stopped:
             found.append((job, Result(1, "it ended without a result")))
     return found

@@ -1,5 +1,6 @@
 """What a sweep has before it: its jobs, where each stands on disk, and how long the rest may take."""
 
+import logging
 import statistics
 import sys
 from collections import Counter, defaultdict
@@ -11,13 +12,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dir_bench import config as configs
+from dir_bench.files.values import Damaged
 from dir_bench.results.naming import identity, names
 from dir_bench.results.store import RunFolder, State
 from dir_bench.schema import NUMBERLESS, Config
 from dir_bench.workers import end_with_parent
+
+log = logging.getLogger(__name__)
 
 COUNTED = ("done", "running", "failed", "waiting")
 _SEARCHED = 50  # finished runs of a dataset that are looked through for their time
@@ -142,20 +144,32 @@ def duration(seconds: float) -> str:
 
 def _times(jobs: Iterable[PlannedJob]) -> dict[str, list[float]]:
     """Return the seconds of finished runs by `_cost`: newest runs of the jobs' datasets, whatever sweep they are of."""
-    times = defaultdict(list)
-    folders = {Path(job.config.paths.outputs) / names(job.config)[0] for job in jobs}
-    for folder in folders:
-        seals = sorted(folder.glob("*/*/DONE"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for seal in seals[:_SEARCHED]:
-            run = RunFolder(seal.parent)
-            status = run.read_status()
-            if "started" in status and "ended" in status:
-                lasted = datetime.fromisoformat(status["ended"]) - datetime.fromisoformat(status["started"])
-                plain = yaml.load(
-                    run.config_path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-                )
-                times[_cost(plain)].append(lasted.total_seconds())
+    times: dict[str, list[float]] = defaultdict(list)
+    for folder in {Path(job.config.paths.outputs) / names(job.config)[0] for job in jobs}:
+        for key, found in run_times(folder).items():
+            times[key] += found
     return times
+
+
+def run_times(folder: Path) -> dict[str, list[float]]:
+    """Return the seconds of the newest finished runs of a dataset's folder by `_cost`."""
+    times: dict[str, list[float]] = defaultdict(list)
+    seals = sorted(folder.glob("*/*/DONE"), key=lambda path: path.lstat().st_mtime, reverse=True)
+    for seal in seals[:_SEARCHED]:
+        run = RunFolder(seal.parent)
+        try:
+            status, plain = run.read_status(), run.read_config()
+            times[_cost(plain)].append(_seconds(status))
+        except Damaged as error:
+            log.warning("Not asked how long it took: %s", error)
+        except KeyError:  # of another program, or one of ours that did not record it
+            continue
+    return times
+
+
+def _seconds(status: Mapping[str, Any]) -> float:
+    """Return how long a finished run took; KeyError if it does not say."""
+    return (datetime.fromisoformat(status["ended"]) - datetime.fromisoformat(status["started"])).total_seconds()
 
 
 def _cost(plain: Mapping[str, Any]) -> str:

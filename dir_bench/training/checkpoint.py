@@ -1,5 +1,7 @@
 """Checkpoints: written atomically, read with `weights_only`, refused in one sentence when damaged."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,8 @@ import numpy as np
 import torch
 
 from dir_bench.atomic import replace_with
-from dir_bench.errors import UserError
+from dir_bench.errors import RunFailed, UserError, last_line
+from dir_bench.files.plain import fault
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -35,10 +38,11 @@ def load_official(path: Path) -> dict[str, torch.Tensor]:
 
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; UserError if it is missing or damaged."""
+    if why := fault(path):
+        missing = f"no checkpoint at {path}: train first, or name another run"
+        raise UserError(missing if why == "is missing" else f"the checkpoint {path} {why}: name another run")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"no checkpoint at {path}: train first, or name another run") from error
     except Exception as error:  # a damaged file fails in many ways inside torch; all mean the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -47,6 +51,38 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UserError(f"the checkpoint {path} does not hold a dict: it is not one of ours")
     return state
+
+
+def load_best(path: Path) -> dict[str, Any]:
+    """Read the checkpoint that a run selected: the state of its network, the monitor's value and the epoch.
+
+    UserError if it is missing, damaged, or none that a run selected.
+    """
+    state = load(path)
+    kinds: dict[str, Any] = {"network": dict, "value": (int, float), "epoch": int}
+    for key, kind in kinds.items():
+        if not isinstance(state.get(key), kind):
+            raise UserError(f"the checkpoint {path} has no '{key}': it is none that a run selected, train it again")
+    return state
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Say in one sentence that what was read from a checkpoint does not fit what takes it up."""
+    try:
+        yield
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {last_line(error)}"
+        raise RunFailed(
+            f"the checkpoint {path} does not fit this run ({why}): it is another's or damaged, remove it to begin anew"
+        ) from error
+
+
+def go_on(path: Path, take_up: Callable[[dict[str, Any]], None]) -> None:
+    """Give the checkpoint that a run goes on from to what takes it up; see `load_last` and `fitting`."""
+    state = load_last(path)
+    with fitting(path):
+        take_up(state)
 
 
 def load_last(path: Path) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 import csv
 import io
-import logging
 import sys
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dir_bench.atomic import write_text
+from dir_bench.labels.regions import REGIONS
 from dir_bench.results.store import RunFolder
-from dir_bench.results.tables import REGIONS
 from dir_bench.schema import Config
 from dir_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-
-log = logging.getLogger("dir_bench")
-
-FIGURES = ("labels", "reliability", "curves")
-"""What is drawn for TensorBoard when a run ends."""
 
 
 class Recorder:
@@ -83,12 +75,12 @@ class Recorder:
             shown = f"epoch {record['epoch']}  val {monitor} {record[f'val/all/{monitor}']:.4g}"
             self._bar.update(self._task, description=shown)
 
-    def finish(self, metrics: dict[str, Any], predictions: Mapping[str, Any]) -> None:
+    def finish(self, metrics: dict[str, Any], pictures: Iterable[tuple[str, Any]]) -> None:
         """Write the test errors as TensorBoard's hparams, so that its own table compares runs, and the run's figures.
 
         Args:
             metrics: As they will be in metrics.json.
-            predictions: As they will be in predictions.npz.
+            pictures: (name, RGB picture of shape ``(h, w, 3)``) of each figure.
         """
         if not self.active:
             return
@@ -114,8 +106,9 @@ class Recorder:
             if value is not None and name != "count"
         }
         self._write_hparams(chosen, results, list(metrics["test"]["all"]))
-        if config.trainer.figures and find_spec("matplotlib") is not None:
-            self._draw(metrics, predictions)
+        step = self.trainer.progress.step
+        for name, picture in pictures:
+            self._tensorboard(step).add_image(f"figures/{name}", picture, step, dataformats="HWC")
 
     def _write_hparams(self, chosen: dict[str, Any], results: dict[str, float], names: list[str]) -> None:
         """Write a row of TensorBoard's table.
@@ -132,22 +125,6 @@ class Recorder:
             writer.file_writer.add_summary(summary)
         for name, value in results.items():
             writer.add_scalar(name, value, step)
-
-    def _draw(self, metrics: dict[str, Any], predictions: Mapping[str, Any]) -> None:
-        """Add `FIGURES` to TensorBoard's images. One that cannot be drawn is logged: it must not cost the run."""
-        from dir_bench.results.plots import draw
-        from dir_bench.results.plots.runs import Group, Run
-        from dir_bench.results.plots.style import pixels
-
-        group = Group(metrics["method"], (Run(self.folder.path, metrics["method"], metrics, predictions),))
-        step = self.trainer.progress.step
-        for name in FIGURES:
-            try:
-                picture = pixels(draw(name, [group]))
-            except Exception as error:
-                log.warning("The figure '%s' of this run could not be drawn: %s", name, error, exc_info=True)
-            else:
-                self._tensorboard(step).add_image(f"figures/{name}", picture, step, dataformats="HWC")
 
     def _tensorboard(self, step: int) -> "SummaryWriter":
         if self._writer is None:

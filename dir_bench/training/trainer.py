@@ -118,7 +118,7 @@ class Trainer:
             Interrupted: On SIGINT or SIGTERM, after the state was saved.
         """
         if (self.checkpoints / "last.pt").exists():
-            self._restore(checkpoint.load_last(self.checkpoints / "last.pt"))
+            checkpoint.go_on(self.checkpoints / "last.pt", self._restore)
         with self._stop.caught():
             while not self.progress.finished:
                 self.train_epoch()

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 
 from dir_bench.cli import main
-from dir_bench.results.commands import TABLE_FORMATS
+from dir_bench.commands import TABLE_FORMATS
+from dir_bench.results.export import FORMATS, render
 from dir_bench.results.records import COLUMNS, collect
-from dir_bench.results.render import FORMATS, HOLE, UNDEFINED, number, render
+from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.store import RunFolder
 from dir_bench.results.tables import summarise
 
@@ -115,6 +116,7 @@ def test_numbers_are_identical_in_all_formats(methods: list[list[tuple[float, fl
                 "command": "",
                 "monitor": "",
                 "commit": "",
+                "legend": "",
             }
             values = {("all", "mae"): mae, ("all", "pearson"): pearson, ("few", "mae"): few, ("few", "pearson"): None}
             lines += [{**run, "region": r, "metric": m, "value": v, "count": 9} for (r, m), v in values.items()]

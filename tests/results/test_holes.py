@@ -12,8 +12,9 @@ from dir_bench.cli import main
 from dir_bench.results import published
 from dir_bench.results.naming import method_name, overrides
 from dir_bench.results.records import collect
+from dir_bench.results.rows import Table
 from dir_bench.results.store import RunFolder
-from dir_bench.results.tables import Table, summarise, table
+from dir_bench.results.tables import summarise, table
 
 Make = Callable[..., RunFolder]
 Report = Callable[..., dict[str, dict[str, Any]]]

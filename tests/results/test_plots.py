@@ -15,8 +15,8 @@ from dir_bench.labels.regions import FEW, MANY, MEDIUM
 from dir_bench.results import plots
 from dir_bench.results.plots import runs as reading
 from dir_bench.results.plots import style
-from dir_bench.results.plots.errors import density_correlations
 from dir_bench.results.plots.features import similarity
+from dir_bench.results.plots.per_bin import density_correlations
 from dir_bench.results.plots.runs import over_seeds, per_bin, read_groups
 from dir_bench.results.store import RunFolder
 
@@ -45,7 +45,7 @@ def make(tmp_path: Path, make_run: Callable[..., RunFolder]) -> Callable[..., Ru
         folder = make_run(tmp_path, test, dataset="toy", title="TOY-DIR", method=method, seed=seed, settings=settings)
         prediction = TARGET + error * np.tile([-1, 1, 0.5, 2], 8) * np.repeat(20 / (DENSITY + 9), 4)
         folder.finish(
-            {**reading.json.loads(folder.metrics_path.read_text())}, {"target": TARGET, "prediction": prediction}
+            folder.read_metrics(), {"target": TARGET, "prediction": prediction, "index": np.arange(len(TARGET))}
         )
         np.savez(folder.labels_path, edges=np.arange(9.0), first=0, counts=COUNTS, region=CODES, density=DENSITY)
         rng = np.random.default_rng(seed)
@@ -307,7 +307,7 @@ def test_a_mistake_is_one_sentence(make, figure, tmp_path):
     with pytest.raises(UserError, match=r"keeps no feature statistics \(features.npz\), as runs of older versions"):
         figure("similarity", [folder])
     folder.labels_path.write_bytes(b"PK damaged")
-    with pytest.raises(UserError, match=r"labels.npz cannot be read"):
+    with pytest.raises(UserError, match=r"labels.npz is not a readable .npz"):
         figure("density", [folder])
 
 

@@ -1,7 +1,6 @@
 """Run folders become tidy records; a folder that cannot be read is reported with its reason."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import pytest
 
 from dir_bench.errors import UserError
-from dir_bench.results.records import check_metrics, collect, run_folders
+from dir_bench.results.content import METRICS
+from dir_bench.results.records import collect, run_folders
 from dir_bench.results.store import RunFolder, _seal
 
 Make = Callable[..., RunFolder]
@@ -75,7 +75,7 @@ def test_unfinished_runs_are_problems_with_their_reason(tmp_path: Path, make_run
         kinds["failed"].path: ("failed", "CUDA out of memory at step 3"),
         kinds["interrupted"].path: ("interrupted", "start it again and it resumes"),
         kinds["running"].path: ("running", found[kinds["running"].path][1]),
-        kinds["broken"].path: ("broken", "DONE does not vouch for metrics.json"),
+        kinds["broken"].path: ("broken", "DONE lacks 'metrics.json'"),
         broken.path: ("broken", "metrics.json is not the file that the run finished with"),
     }
     assert found[kinds["running"].path][1].startswith("since 20")
@@ -88,16 +88,22 @@ GOOD: dict[str, Any] = {"dataset": "d", "method": "m", "seed": 0, "test": {"all"
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"seed": None}, "'seed' in metrics.json is None, not of type int"),
-        ({"seed": True}, "'seed' in metrics.json is True, not of type int"),
-        ({"method": 3}, "'method' in metrics.json is 3, not of type str"),
-        ({"test": {}}, "metrics.json lacks 'test.all'"),
-        ({"test": {"all": {"mae": 1.0}}}, "'test.all' in metrics.json has no count"),
-        ({"test": {"all": 3}}, "'test.all' in metrics.json has no count"),
-        ({"test": {"all": {"count": 1, "mae": "1.0"}}}, "'test.all.mae' in metrics.json is '1.0', not a number"),
-        ({"test": {"all": {"count": 1, "mae": True}}}, "'test.all.mae' in metrics.json is True, not a number"),
-        ({"test": {"all": {"count": 1, "mae": math.nan}}}, "'test.all.mae' in metrics.json is not finite"),
-        ({"test": {"all": {"count": 1, "mae": math.inf}}}, "'test.all.mae' in metrics.json is not finite"),
+        ({"seed": None}, ": 'seed' is None, not a whole number"),
+        ({"seed": True}, ": 'seed' is True, not a whole number"),
+        ({"seed": 10**40}, ": 'seed' is too large"),
+        ({"method": 3}, ": 'method' is 3, not a text"),
+        ({"method": "x" * 3000}, ": 'method' has 3,000 characters"),
+        ({"method": "\ud800"}, ": 'method' is no Unicode text"),
+        ({"test": {}}, " lacks 'test.all'"),
+        ({"test": {"all": {"mae": 1.0}}}, " lacks 'test.all.count'"),
+        ({"test": {"all": 3}}, ": 'test.all' is 3, not an object"),
+        ({"test": {"all": {"count": -1}}}, ": 'test.all.count' is -1, below 0"),
+        ({"test": {"all": {"count": 1, "mae": "1.0"}}}, ": 'test.all.mae' is '1.0', not a number"),
+        ({"test": {"all": {"count": 1, "mae": True}}}, ": 'test.all.mae' is True, not a number"),
+        ({"test": {"all": {"count": 1, "mae": -2}}}, ": 'test.all.mae' is -2, below 0"),
+        ({"test": {"all": {"count": 1, "mae": 10**400}}}, ": 'test.all.mae' is too large to be a result"),
+        ({"command": ["a", 3]}, ": 'command[1]' is 3, not a text"),
+        ({"monitor": {"best": "low"}}, ": 'monitor.best' is 'low', not a number"),
     ],
 )
 def test_bad_metrics_are_named(
@@ -107,20 +113,32 @@ def test_bad_metrics_are_named(
     rewrite(run, json.dumps({**GOOD, **change}))
     records, problems = collect([tmp_path])
     assert records.empty
-    assert [(p.state, p.reason) for p in problems] == [("broken", reason)]
+    assert [(p.state, p.reason) for p in problems] == [("broken", f"metrics.json{reason}")]
 
 
 @pytest.mark.parametrize("key", GOOD)
 def test_missing_keys_are_named(key: str) -> None:
-    assert check_metrics(GOOD) == ""
-    assert check_metrics({k: v for k, v in GOOD.items() if k != key}) == f"metrics.json lacks '{key}'"
+    assert METRICS(GOOD) == ""
+    assert METRICS({k: v for k, v in GOOD.items() if k != key}) == f"lacks '{key}'"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\ufffd"])
-def test_metrics_that_are_no_object_are_a_problem(tmp_path: Path, text: str, make_run: Make, regions: Report) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "cannot be read as JSON"),
+        ("{", "cannot be read as JSON"),
+        ("[1]", "is a list, not an object"),
+        ('{"seed": NaN}', "cannot be read as JSON (NaN is no number of JSON)"),
+        ('{"seed": 0, "seed": 1}', "cannot be read as JSON (a key comes twice)"),
+        ("[" * 10**5, "cannot be read (it is nested too deeply)"),
+    ],
+)
+def test_metrics_that_are_no_object_are_a_problem(
+    tmp_path: Path, text: str, reason: str, make_run: Make, regions: Report
+) -> None:
     rewrite(make_run(tmp_path, regions(7.0, 4.0)), text)
     (problem,) = collect([tmp_path])[1]
-    assert problem.reason.startswith(("metrics.json cannot be read", "metrics.json is not an object"))
+    assert problem.reason.startswith(f"metrics.json {reason}")
 
 
 def test_rows_of_one_method_are_told_apart_by_what_differs(tmp_path: Path, make_run: Make, regions: Report) -> None:

@@ -15,10 +15,12 @@ from dir_bench.errors import UserError
 from dir_bench.evaluation.metrics import region_metrics
 from dir_bench.labels import Regions, TargetBins
 from dir_bench.results import significance
+from dir_bench.results.comparison import holm
 from dir_bench.results.records import collect
-from dir_bench.results.significance import holm, sign_flip_p
+from dir_bench.results.rows import Table
+from dir_bench.results.significance import sign_flip_p
 from dir_bench.results.store import RunFolder
-from dir_bench.results.tables import Table, summarise, table
+from dir_bench.results.tables import summarise, table
 
 Make = Callable[..., RunFolder]
 BINS = {"start": 0, "stop": 10, "width": 1}
@@ -44,7 +46,7 @@ def write(
 
 
 def compared(folder: Path, reference: str = "VANILLA") -> Table:
-    (found,) = summarise(collect([folder])[0], compare=reference)
+    (found,) = summarise(collect([folder])[0], compare=reference, over="samples")
     return found
 
 
@@ -98,9 +100,12 @@ def test_a_real_difference_is_found_and_none_is_not(tmp_path: Path, make_run: Ma
         assert not rows["INV"].tests[column].significant
         assert rows["INV"].tests[column].p <= rows["INV"].tests[column].p_holm
         assert found.best(column) | found.within_noise(column) == {"VANILLA", "INV"}
-    markdown = table([tmp_path], "md", compare="vanilla")  # in any case
-    assert markdown.count("†") == 1 + sum(test.significant for row in rows.values() for test in row.tests.values())
-    p = [line["p_holm"] for line in csv.DictReader(io.StringIO(table([tmp_path], "csv", compare="VANILLA")))]
+    markdown = table([tmp_path], "md", compare="vanilla", over="samples")  # in any case
+    assert markdown.count("‡") == 1 + sum(test.significant for row in rows.values() for test in row.tests.values())
+    p = [
+        line["p_holm"]
+        for line in csv.DictReader(io.StringIO(table([tmp_path], "csv", compare="VANILLA", over="samples")))
+    ]
     assert p.count("") == len(found.columns)  # of the row itself
     assert sorted(map(float, filter(None, p))) == sorted(t.p_holm for r in found.rows for t in r.tests.values())
 
@@ -122,7 +127,7 @@ def test_different_samples_are_refused_with_both_runs(tmp_path: Path, make_run: 
     splits = {"VANILLA": target, "INV": target[::-1]}
     runs = [write(make_run, tmp_path, labels, 0.5, 0, method) for method, labels in splits.items()]
     with pytest.raises(UserError, match="were tested on different samples") as refused:
-        table([tmp_path], compare="VANILLA")
+        table([tmp_path], compare="VANILLA", over="samples")
     assert all(str(run.path) in str(refused.value) for run in runs)
 
 
@@ -130,8 +135,12 @@ def test_predictions_that_do_not_give_the_recorded_error_are_refused(tmp_path: P
     arrays = {"target": np.ones(3), "prediction": np.zeros(3), "index": np.arange(3)}
     for method in ("VANILLA", "INV"):
         make_run(tmp_path, {"all": {"count": 3, "mae": 2.0}}, method=method, settings=SETTINGS, predictions=arrays)
-    with pytest.raises(UserError, match=r"mae of region all is 1\.0 by predictions\.npz, 2\.0 by metrics\.json"):
-        table([tmp_path], compare="VANILLA")
+    records, problems = collect([tmp_path])
+    assert problems == []
+    (found,) = summarise(records, compare="VANILLA", over="samples")
+    assert len(found.left_out) == 2
+    shown = table([tmp_path], compare="VANILLA", over="samples")
+    assert shown.count("predictions.npz gives 1.0 for mae of region all, and metrics.json says 2.0") == 2
 
 
 def test_regions_that_nobody_recorded_are_named_and_not_tested(tmp_path: Path, make_run: Make) -> None:
@@ -147,7 +156,7 @@ def test_a_row_that_is_not_there_meets_its_nearest(tmp_path: Path, make_run: Mak
     target = np.arange(9.0)
     write(make_run, tmp_path, target, 0.5, 0, "VANILLA")
     with pytest.raises(UserError, match=r"No row 'VANILA' to compare with \(did you mean 'VANILLA'\?\)"):
-        table([tmp_path], compare="VANILA")
+        table([tmp_path], compare="VANILA", over="samples")
 
 
 def test_pixels_are_flipped_in_groups_of_neighbours(

@@ -15,8 +15,9 @@ from dir_bench import atomic
 from dir_bench.errors import UserError
 from dir_bench.results.records import collect
 from dir_bench.results.render import as_text, region_table
+from dir_bench.results.rows import Cell
 from dir_bench.results.store import RunFolder
-from dir_bench.results.tables import Cell, summarise, table
+from dir_bench.results.tables import summarise, table
 
 Make = Callable[..., RunFolder]
 Report = Callable[..., dict[str, dict[str, Any]]]
@@ -88,15 +89,6 @@ Left out:
 
 LATEX = r"""
 % AgeDB-DIR
-% \textbf: best of its column.
-% \textit: within noise of the best, its mean ± standard deviation overlaps the best's.
-% Mean ± sample standard deviation over seeds.
-% n/a: no such number (a region without samples, a correlation of constants, the log of a negative depth).
-% Test samples: all 2140, many 1530, medium 448, few 162.
-% Not printed (paper): SQINV + LDS [KS=9;SIGMA=1].
-% paper: Delving into Deep Imbalanced Regression (Yang et al.); arXiv 2102.09554v2 PDF Table 2, Table 9.
-% Checkpoints selected by mae.
-% Code: 0123456.
 % SQINV + LDS lacks seed 2: dir-bench train dataset=agedb method=sqinv_lds seed=2
 \begin{tabular}{lrrrrr}
 \toprule
@@ -109,6 +101,18 @@ SQINV + LDS & 2 & 7.45 $\pm$ 0.07 & 6.95 $\pm$ 0.07 & 8.45 $\pm$ 0.07 & \textbf{
 SQINV + LDS [KS=9;SIGMA=1] & 3 & \textbf{7.25 $\pm$ 0.00} & \textbf{6.75 $\pm$ 0.00} & \textbf{8.25 $\pm$ 0.00} & n/a \\
 \bottomrule
 \end{tabular}
+\par\smallskip
+\begin{minipage}{\linewidth}\footnotesize
+Bold: best of its column.\par
+Italic: within noise of the best, its mean $\pm$ standard deviation overlaps the best's.\par
+Mean $\pm$ sample standard deviation over seeds.\par
+n/a: no such number (a region without samples, a correlation of constants, the log of a negative depth).\par
+Test samples: all 2140, many 1530, medium 448, few 162.\par
+Not printed (paper): SQINV + LDS [KS=9;SIGMA=1].\par
+paper: Delving into Deep Imbalanced Regression (Yang et al.); arXiv 2102.09554v2 PDF Table 2, Table 9.\par
+Checkpoints selected by mae.\par
+Code: 0123456.\par
+\end{minipage}
 
 % Left out: outputs/agedb/rrt/0000000000: failed, CUDA out of memory at step 3
 """.lstrip()

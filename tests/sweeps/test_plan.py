@@ -83,7 +83,8 @@ def test_a_plan_counts_states_puts_two_stage_runs_last_and_estimates_from_finish
     finished, failed, begun = (job.folder for job in made.jobs[:3])
     for folder in (finished, failed, begun):
         folder.start(config.to_dict(made.jobs[0].config), {})
-    finished.finish({"some": "metrics"}, {"target": [1.0], "prediction": [1.0]})
+    metrics = {"dataset": "gauge", "method": "INV", "seed": 0, "test": {"all": {"count": 1, "mae": 0.0}}}
+    finished.finish(metrics, {"target": [1.0], "prediction": [1.0], "index": [0]})
     started = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
     times = {"started": started.isoformat(), "ended": (started + timedelta(seconds=100)).isoformat()}
     write_json(finished.status_path, {"state": "done", **times})

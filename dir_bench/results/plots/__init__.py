@@ -5,19 +5,27 @@ matplotlib is imported when a figure is drawn, so this module and its list of fi
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dir_bench.errors import UserError, nearest
-from dir_bench.results.plots import errors, features, labels, training
-from dir_bench.results.plots.runs import Group, read_groups
-from dir_bench.results.plots.style import save, styled
+from dir_bench.results.plots import features, labels, per_bin, training
+from dir_bench.results.plots.runs import Group, Run, read_groups, readable
+from dir_bench.results.plots.style import pixels, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,55 +43,76 @@ class Options:
 
 @dataclass(frozen=True)
 class Plot:
-    """A kind of figure: one line on what it shows, and the function that draws it (within `style.styled`)."""
+    """A kind of figure: one line on what it shows, what of a `Run` it reads, and what draws it (within `styled`)."""
 
     shows: str
+    reads: tuple[str, ...]
     draw: Callable[[Sequence[Group], Options], Figure]
 
+
+_TESTED = ("settings", "labels", "predictions")
 
 PLOTS: dict[str, Plot] = {
     "labels": Plot(
         "training labels per bin, by region (figure 6)",
+        ("settings", "labels"),
         lambda groups, options: labels.draw(groups),
     ),
     "density": Plot(
         "test error per bin below the empirical and the LDS density, with correlations (figures 2, 3)",
-        lambda groups, options: errors.draw_density(groups),
+        _TESTED,
+        lambda groups, options: per_bin.draw_density(groups),
     ),
     "gain": Plot(
         "absolute MAE gain per bin over --reference, regions shaded (figures 7, 9)",
-        lambda groups, options: errors.draw_gain(groups, options.reference),
+        _TESTED,
+        lambda groups, options: per_bin.draw_gain(groups, options.reference),
     ),
     "reliability": Plot(
         "mean and spread of the predictions for each bin, beside the diagonal",
-        lambda groups, options: errors.draw_reliability(groups),
+        _TESTED,
+        lambda groups, options: per_bin.draw_reliability(groups),
     ),
     "similarity": Plot(
         "cosine similarity of feature means and variances to those at --anchor (figures 4, 8a-b, 10)",
+        (*_TESTED, "features"),
         lambda groups, options: features.draw(groups, options.anchors),
     ),
     "fds": Plot(
         "distance between running and smoothed statistics of FDS over epochs (figure 8c)",
+        ("settings", "history"),
         lambda groups, options: training.draw_fds(groups),
     ),
     "curves": Plot(
         "training loss, validation error by region and learning rate over epochs",
+        ("settings", "history"),
         lambda groups, options: training.draw_curves(groups),
     ),
 }
 """Name to figure, in the order of `dir-bench plot --help`."""
 
 
+OF_A_RUN = ("labels", "reliability", "curves")
+"""What a run draws of itself when it ends."""
+
+
 def draw(name: str, groups: Sequence[Group], options: Options | None = None) -> Figure:
-    """Draw one figure of runs that are read already.
+    """Draw one figure; a run that lacks what it shows is left out, which is logged.
 
     Raises:
-        UserError: If there is no such figure, matplotlib is missing, or the runs lack what it shows.
+        UserError: If there is no such figure, matplotlib is missing, or all runs lack what it shows.
     """
     if name not in PLOTS:
         raise UserError(f"no figure '{name}'{nearest(name, PLOTS)}: {', '.join(PLOTS)}")
+    kind, options = PLOTS[name], options or Options()
     with styled():
-        return PLOTS[name].draw(groups, options or Options())
+        kept, reasons = readable(groups, kind.reads)
+        over, unread = readable([options.reference] if options.reference else [], kind.reads)
+        for reason in (*reasons, *unread):
+            log.warning("Left out of the figure: %s", reason)
+        if not kept or (options.reference and not over):
+            raise (reasons if not kept else unread)[0]
+        return kind.draw(kept, Options(over[0] if over else None, options.anchors))
 
 
 def plot(
@@ -115,6 +144,30 @@ def plot(
     for file in files:
         save(figure, file)
     return files
+
+
+def pictures(
+    path: Path, metrics: Mapping[str, Any], predictions: Mapping[str, Any]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Draw `OF_A_RUN` of one run: yield (name, RGB picture); nothing without matplotlib.
+
+    A figure that cannot be drawn is logged: it must not cost the run.
+
+    Args:
+        path: The run's folder.
+        metrics: As they will be in its metrics.json.
+        predictions: As they will be in its predictions.npz.
+    """
+    if find_spec("matplotlib") is None:
+        return
+    group = Group(metrics["method"], (Run(path, metrics["method"], metrics, predictions),))
+    for name in OF_A_RUN:
+        try:
+            picture = pixels(draw(name, [group]))
+        except Exception as error:
+            log.warning("The figure '%s' of this run could not be drawn: %s", name, error, exc_info=True)
+        else:
+            yield name, picture
 
 
 def _one_group(path: Path) -> Group:

@@ -63,7 +63,7 @@ def draw(groups: Sequence[Group], anchors: Sequence[float] = ()) -> Figure:
             lines = []
             for number, (group, of_seeds) in enumerate(zip(groups, values, strict=True)):
                 mean, spread = over_seeds([pair[row] for pair in of_seeds])
-                lines.append(plot_line(axes, labels.centers, mean, spread, group.label, number, len(groups)))
+                lines.append(plot_line(axes, labels.centers, mean, spread, group.name, number, len(groups)))
             axes.set_title(f"feature {name}, anchor {labels.edges[place]:g}")
         panels[1, column].set_xlabel(run.axis)
     for axes in panels[:, 0]:

@@ -1,9 +1,7 @@
 """What figures read of finished runs: labels, predictions, history and feature statistics, grouped over seeds."""
 
-import json
 import logging
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,17 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from dir_bench.errors import UserError
+from dir_bench.files.values import Damaged, visible
 from dir_bench.labels import TargetBins
 from dir_bench.labels.regions import FEW, MANY, MEDIUM
 from dir_bench.results.records import collect
 from dir_bench.results.store import RunFolder
+from dir_bench.schema import look_up
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
+
+_LONGEST = 100
+"""Characters of a text in a figure."""
 
 log = logging.getLogger(__name__)
 
@@ -76,18 +78,17 @@ class Run:
     metrics: Mapping[str, Any]
     given_predictions: Mapping[str, Any] | None = field(default=None, repr=False)
 
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.path)
+
     @cached_property
     def settings(self) -> Mapping[str, Any]:
         """The run's config, nested plain values; it has what figures read."""
-        loader, path = getattr(yaml, "CSafeLoader", yaml.SafeLoader), RunFolder(self.path).config_path
-        try:
-            settings: dict[str, Any] = yaml.load(path.read_text("utf-8"), Loader=loader)
-            lacking = [key for key in ("dataset", "backbone", "trainer") if key not in settings]
-            lacking = lacking or [f"dataset.{k}" for k in ("title", "monitor", "bins") if k not in settings["dataset"]]
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} cannot be read ({error}): this run shows no figures.") from error
-        if lacking:
-            raise UserError(f"{path} lacks {', '.join(lacking)}: this run shows no figures.")
+        settings = self.folder.read_config()
+        for key in ("dataset.title", "dataset.monitor", "dataset.bins", "backbone", "trainer"):
+            if look_up(settings, key) is None:
+                raise Damaged(self.folder.config_path, f"lacks '{key}'")
         return settings
 
     @property
@@ -98,24 +99,32 @@ class Run:
 
     @property
     def title(self) -> str:
-        return str(self.metrics.get("title", self.dataset["title"]))
+        return shown(str(self.metrics.get("title") or self.dataset["title"]))
 
     @property
     def axis(self) -> str:
         """The target's name and unit."""
-        return str(self.dataset.get("label") or "label")
+        return shown(str(self.dataset.get("label") or "label"))
+
+    @cached_property
+    def bins(self) -> TargetBins:
+        """All bins of the target, label units."""
+        return self.folder.read_bins(self.settings)
 
     @cached_property
     def labels(self) -> Labels:
-        held = self._read(RunFolder(self.path).labels_path, "label counts")
-        bins = TargetBins.regular(**self.dataset["bins"])
-        used = slice(bins.first, None)
-        return Labels(bins, held["counts"][used], held["density"][used].astype(float), held["region"][used])
+        held = self.folder.read_labels(len(self.bins))
+        if held is None:
+            raise self._lacks(self.folder.labels_path, "label counts")
+        if "density" not in held:
+            raise Damaged(self.folder.labels_path, "lacks 'density'")
+        used = slice(self.bins.first, None)
+        return Labels(self.bins, held["counts"][used], held["density"][used].astype(float), held["region"][used])
 
     @cached_property
     def predictions(self) -> tuple[Floats, Floats]:
         """Targets and predictions of the test split, label units, shape ``(n,)`` each."""
-        held = self.given_predictions or self._read(RunFolder(self.path).predictions_path, "predictions")
+        held = self.given_predictions or self.folder.read_predictions()
         return np.asarray(held["target"], np.float64), np.asarray(held["prediction"], np.float64)
 
     @cached_property
@@ -125,28 +134,21 @@ class Run:
             raise UserError(f"{self.path} has no feature statistics: its backbone has no learned features.")
         if not self.settings["trainer"].get("feature_statistics", True):
             raise UserError(f"{self.path} has no feature statistics: it was trained with feature_statistics=false.")
-        return self._read(RunFolder(self.path).features_path, "feature statistics")
+        held = self.folder.read_features(len(self.bins) - self.bins.first)
+        if held is None:
+            raise self._lacks(self.folder.features_path, "feature statistics")
+        return held
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """A line for each evaluation, as in history.csv."""
-        path = RunFolder(self.path).history_path
-        try:
-            return pd.read_csv(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}): this run shows no training curves.") from error
+        return self.folder.read_history()
 
-    def _read(self, path: Path, what: str) -> Arrays:
-        try:
-            with np.load(path) as held:
-                return {name: held[name] for name in held.files}
-        except FileNotFoundError:
-            raise UserError(
-                f"{self.path} keeps no {what} ({path.name}), as runs of older versions do not: remove its DONE and "
-                f"repeat its `dir-bench train`, which then only evaluates again."
-            ) from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} cannot be read ({error}): train this run again.") from error
+    def _lacks(self, path: Path, what: str) -> UserError:
+        return UserError(
+            f"{self.path} keeps no {what} ({path.name}), as runs of older versions do not: remove its DONE and "
+            f"repeat its `dir-bench train`, which then only evaluates again."
+        )
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,11 @@ class Group:
 
     label: str
     runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """The label as a figure shows it."""
+        return shown(self.label)
 
     @property
     def first(self) -> Run:
@@ -185,8 +192,39 @@ def group_records(records: pd.DataFrame) -> list[Group]:
     return sorted(groups, key=lambda group: not group.label.startswith("VANILLA"))
 
 
+def shown(text: str) -> str:
+    """Return a run's own text, such as its method's name, as a figure can hold it: one line, not too long.
+
+    A legend would leave out what begins with "_".
+    """
+    text = visible(text)
+    return (" " if text.startswith("_") else "") + (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
+
+
+def readable(groups: Sequence[Group], reads: Sequence[str]) -> tuple[list[Group], list[UserError]]:
+    """Return the groups without the runs that lack what a figure reads, and why each of these is left out.
+
+    Args:
+        groups: Runs of a figure.
+        reads: Names of attributes of `Run`, which are read here.
+    """
+    kept, reasons = [], []
+    for group in groups:
+        runs = []
+        for run in group.runs:
+            try:
+                for name in reads:
+                    getattr(run, name)
+                runs.append(run)
+            except UserError as error:
+                reasons.append(error)
+        if runs:
+            kept.append(Group(group.label, tuple(runs)))
+    return kept, reasons
+
+
 def _run(path: str, label: str) -> Run:
-    return Run(Path(path), label, json.loads(RunFolder(path).metrics_path.read_text(encoding="utf-8")))
+    return Run(Path(path), label, RunFolder(path).read_metrics())
 
 
 def of_one_dataset(groups: Sequence[Group], most: int = 6) -> Run:

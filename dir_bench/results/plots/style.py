@@ -56,6 +56,7 @@ _RC: dict[str, Any] = {
     "legend.frameon": False,
     "hatch.linewidth": 0.6,
     "savefig.dpi": 150,
+    "text.parse_math": False,  # a "$" in a method's name is one
     "pdf.fonttype": 42,  # embed TrueType, which publishers ask for
     "svg.fonttype": "path",
     "svg.hashsalt": "dir_bench",

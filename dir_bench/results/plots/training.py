@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dir_bench.errors import UserError
-from dir_bench.results.plots.runs import Floats, Group, of_one_dataset, over_seeds
+from dir_bench.results.plots.runs import Floats, Group, of_one_dataset, over_seeds, shown
 from dir_bench.results.plots.style import LINES, foot, new_figure, plot_line, seeds_note
 
 if TYPE_CHECKING:
@@ -65,13 +65,13 @@ def draw_curves(groups: Sequence[Group]) -> Figure:
     run = of_one_dataset(groups)
     monitor = str(run.dataset["monitor"])
     figure = new_figure(8.0, 4.8)
-    shown = {
+    panels = {
         "training loss": "loss",
-        **{f"validation {monitor.upper()}, {r}": f"val/{r}/{monitor}" for r in ("all", "many", "medium", "few")},
+        **{f"validation {shown(monitor.upper())}, {r}": f"val/{r}/{monitor}" for r in ("all", "many", "medium", "few")},
         "learning rate": "lr",
     }
     lines: list[Line2D] = []
-    for axes, (title, column) in zip(figure.subplots(2, 3).flat, shown.items(), strict=True):
+    for axes, (title, column) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
         lines = _lines(axes, groups, column)
         axes.set_title(title)
         if not any(np.isfinite(line.get_ydata()).any() for line in lines):
@@ -89,7 +89,7 @@ def _lines(axes: Axes, groups: Sequence[Group], column: str) -> list[Line2D]:
 
     lines = []
     for number, group in enumerate(groups):
-        lines.append(plot_line(axes, *over_epochs(group, column), group.label, number, len(groups)))
+        lines.append(plot_line(axes, *over_epochs(group, column), group.name, number, len(groups)))
     axes.set_xlabel(clock_of(groups))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     return lines
@@ -101,6 +101,6 @@ def _mark_selected(axes: Axes, groups: Sequence[Group], column: str) -> None:
         return
     for number, group in enumerate(groups):
         history = group.first.history
-        if history[column].notna().any():
+        if column in history and history[column].notna().any():
             best = history[clock_of(groups)].to_numpy()[int(np.nanargmin(history[column]))]
             axes.axvline(float(best), color=LINES[number]["color"], linestyle=":", linewidth=1.0, zorder=1)

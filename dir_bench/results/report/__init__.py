@@ -8,17 +8,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib import resources
 from pathlib import Path
 
 from dir_bench.atomic import write_text
 from dir_bench.errors import UserError
+from dir_bench.results.comparison import Over, without
 from dir_bench.results.export import html_head, html_notes, html_table
+from dir_bench.results.markup import html_text as escape
 from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.report.entries import Entry, finished, left_out
 from dir_bench.results.report.figures import Figures, draw_all
-from dir_bench.results.tables import Table, collect_some, summarise
+from dir_bench.results.rows import Table
+from dir_bench.results.tables import collect_some, summarise
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def page(
     metrics: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
     compare: str | None = None,
+    over: Over = "seeds",
     gains: bool = False,
     presets: Sequence[str] | None = None,
     figures: bool = True,
@@ -63,10 +66,11 @@ def page(
     Args:
         paths: Run folders, or folders that hold some.
         title: Of the page; by default the datasets'.
-        against: See `tables.table`, as for the five that follow.
+        against: See `tables.table`, as for the six that follow.
         metrics: See there.
         regions: See there.
         compare: See there; the gains of figures are over this row too.
+        over: See there.
         gains: See there.
         presets: See there.
         figures: Whether to draw figures.
@@ -76,8 +80,18 @@ def page(
     """
     records, problems = collect_some(paths)
     tables = summarise(
-        records, metrics=metrics, regions=regions, against=against, compare=compare, gains=gains, presets=presets
+        records,
+        metrics=metrics,
+        regions=regions,
+        against=against,
+        compare=compare,
+        over=over,
+        gains=gains,
+        presets=presets,
     )
+    unread = [problem for table in tables for problem in table.left_out]
+    problems, records = problems + unread, without(records, unread)
+    tables = [table for table in tables if table.rows]
     others = left_out(problems, records)
     sections = []
     for table in tables:

@@ -1,18 +1,19 @@
 """One run as a report lists it: what its folder holds, and which dataset a run that gave no numbers belongs to."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from dir_bench.files.values import Damaged
 from dir_bench.results.records import Problem
+from dir_bench.results.rows import Column
 from dir_bench.results.store import RunFolder
-from dir_bench.results.tables import Column
+from dir_bench.schema import look_up
 
 OTHER = "Other runs"
 """Where runs go that do not say of which dataset they are."""
@@ -63,10 +64,12 @@ def left_out(problems: Iterable[Problem], records: pd.DataFrame) -> dict[str, li
     labels = {_home(Path(path)): method for path, method in zip(runs["path"], runs["method"], strict=True)}
     found: dict[str, list[Entry]] = {}
     for problem in problems:
-        config = _config(RunFolder(problem.path))
+        try:
+            config = RunFolder(problem.path).read_config()
+        except Damaged:  # it is shown as it is
+            config = {}
         dataset, method = home = _home(problem.path)
-        named = config.get("dataset")
-        title = titles.get(dataset) or (str(named.get("title") or OTHER) if isinstance(named, dict) else OTHER)
+        title = titles.get(dataset) or look_up(config, "dataset.title") or OTHER
         label, seed = labels.get(home, method), config.get("seed", "")
         entry = _entry(problem.path, label, seed, problem.path.name, problem.state, problem.reason, None, {})
         found.setdefault(title, []).append(entry)
@@ -78,22 +81,32 @@ def _entry(
     command: list[str] | None, values: Mapping[Column, float],
 ) -> Entry:  # fmt: skip
     folder = RunFolder(path)
-    status, environment = folder.read_status(), folder.read_environment()
+    faults: list[str] = []
+
+    def read(find: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return find()
+        except Damaged as error:
+            faults.append(error.reason)
+            return otherwise
+
+    status, environment = read(folder.read_status, {}), read(folder.read_environment, {})
+    config = read(folder.read_config_text, "")
     begun, ended = (str(status.get(key) or "") for key in ("started", "ended"))
-    overrides = environment.get("command", command)
+    overrides = environment["command"] if environment.get("command") is not None else command
     return Entry(
         path=str(path),
         label=label,
         seed=str(seed),
         identity=identity,
         state=state,
-        reason=reason,
-        command="" if overrides is None else shlex.join(["dir-bench", "train", *map(str, overrides)]),
+        reason="; ".join(dict.fromkeys([*([reason] if reason else []), *faults])),
+        command="" if overrides is None else shlex.join(["dir-bench", "train", *overrides]),
         seconds=_seconds(begun, ended),
         dates=(begun, ended),
         code=_code(environment),
         machine=_machine(environment),
-        config=_text(folder.config_path),
+        config=config,
         traceback=str(status.get("traceback") or ""),
         values=values,
     )
@@ -104,26 +117,10 @@ def _home(path: Path) -> tuple[str, str]:
     return path.parent.parent.name, path.parent.name
 
 
-def _config(folder: RunFolder) -> dict[str, Any]:
-    try:
-        config = yaml.load(_text(folder.config_path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:  # it is shown as it is
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="backslashreplace")
-    except FileNotFoundError:
-        return ""
-
-
 def _seconds(begun: str, ended: str) -> float | None:
-    try:
-        return (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
-    except (ValueError, TypeError):  # it has not ended, or was not recorded
+    if not begun or not ended:  # it has not ended, or was not recorded
         return None
+    return max(0.0, (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds())
 
 
 def _code(environment: Mapping[str, Any]) -> str:

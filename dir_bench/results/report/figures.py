@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dir_bench.errors import UserError
+from dir_bench.evaluation.extra import more_is_better
 from dir_bench.results.plots import PLOTS, Options, draw
-from dir_bench.results.plots.runs import Group, group_records
-from dir_bench.results.plots.style import svg
-from dir_bench.results.tables import REFERENCE, Table, is_score
+from dir_bench.results.plots.runs import Group, group_records, readable
+from dir_bench.results.plots.style import styled, svg
+from dir_bench.results.rows import REFERENCE, Table
 
 MOST = 6
 """Methods that one figure can hold."""
@@ -42,14 +43,21 @@ def draw_all(table: Table, records: pd.DataFrame) -> Figures:
     everything = group_records(records)
     base = table.compared or REFERENCE
     groups, note = _chosen(everything, table, base)
-    reference = next((group for group in groups if group.label == base), None)
     drawn, missing = [], dict[str, list[str]]()
     for name, kind in PLOTS.items():
+        unread: list[UserError] = []
         try:
+            with styled():
+                kept, unread = readable(groups, kind.reads)
+            if not kept:
+                raise unread.pop(0)
+            over = next((group for group in kept if group.label == base), None)
             shows = kind.shows.replace("--reference", base).replace("--anchor", "the most frequent label")
-            drawn.append((name, shows, svg(draw(name, groups, Options(reference)))))
+            drawn.append((name, shows, svg(draw(name, kept, Options(over)))))
         except UserError as error:
             missing.setdefault(str(error), []).append(name)
+        for reason in unread:
+            missing.setdefault(str(reason), []).append(f"a run in {name}")
     reasons = tuple((tuple(names), reason) for reason, names in missing.items())
     return Figures(tuple(drawn), reasons, tuple(group.label for group in groups), note)
 
@@ -60,7 +68,7 @@ def _chosen(groups: list[Group], table: Table, base: str) -> tuple[Sequence[Grou
         return groups, ""
     first = table.columns[0]
     means = {row.label: row.cells[first].mean for row in table.rows if first in row.cells}
-    ranked = sorted(means, key=means.__getitem__, reverse=is_score(first[0]))
+    ranked = sorted(means, key=means.__getitem__, reverse=more_is_better(first[0]))
     kept = {base} & means.keys()
     kept |= set([label for label in ranked if label not in kept][: MOST - len(kept)])
     name = f"{base} and the" if base in means else "the"

@@ -61,7 +61,7 @@ def draw_density(groups: Sequence[Group]) -> Figure:
     for number, group in enumerate(groups):
         mean, spread = over_seeds([per_bin(each)["mae"] for each in group.runs])
         r = over_seeds([density_correlations(each) for each in group.runs])[0]
-        label = f"{group.label}: r = {_signed(r[0])} with empirical, {_signed(r[1])} with LDS density"
+        label = f"{group.name}: r = {_signed(r[0])} with empirical, {_signed(r[1])} with LDS density"
         lines.append(plot_line(bottom, labels.centers, mean, spread, label, number, len(groups)))
     bottom.set(title="test", xlabel=run.axis, ylabel="MAE per bin")
     bottom.set_ylim(bottom=0)
@@ -100,12 +100,12 @@ def draw_gain(groups: Sequence[Group], reference: Group | None) -> Figure:
         if spread is not None:
             axes.errorbar(labels.centers, gain, spread, fmt="none", ecolor="black", elinewidth=0.5, zorder=3)
         axes.axhline(0, color="black", linewidth=0.8, zorder=4)
-        axes.set(title=f"{group.label}: {_region_gains(reference, group)}", ylabel="MAE gain")
+        axes.set(title=f"{group.name}: {_region_gains(reference, group)}", ylabel="MAE gain")
     below[0].sharey(below[-1])
     for axes in below[1:-1]:
         axes.sharey(below[-1])
     below[-1].set_xlabel(run.axis)
-    head(figure, f"{run.title}: MAE of {reference.label} less that of each method (above 0: better)", grounds)
+    head(figure, f"{run.title}: MAE of {reference.name} less that of each method (above 0: better)", grounds)
     if note := seeds_note(gaining, "Strokes"):
         figure.supxlabel(note, fontsize=8)
     return figure
@@ -138,7 +138,7 @@ def draw_reliability(groups: Sequence[Group]) -> Figure:
             marker=".",
             markevery=alone(mean).tolist(),
         )
-        axes.set(title=group.label)
+        axes.set(title=group.name)
         shown = [line, band, ideal]
     for axes in panels.flat[len(groups) :]:
         axes.set_axis_off()

@@ -12,7 +12,7 @@ from dir_bench.datasets.depth.metrics import depth_errors
 from dir_bench.datasets.depth.metrics import terms as depth_terms
 from dir_bench.errors import UserError
 from dir_bench.evaluation.metrics import regression_errors
-from dir_bench.results.errors import contributions, metric_of, read_predictions
+from dir_bench.results.samples import contributions, metric_of, read_predictions
 from dir_bench.results.store import RunFolder
 
 Make = Callable[..., RunFolder]

@@ -15,10 +15,13 @@ what is shown
   a hole      –, with the command that fills it: a seed that other rows have; with --holes also the paper's rows
   n/a         its runs have no such number: a region without samples, a correlation of constant predictions
   marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): mean ± std overlap, or
-              with --compare no significant difference; † differs significantly from the row of --compare
-  --compare   a paired sign-flip test over the test samples, of their errors averaged over the seeds that both rows
-              have; Holm's correction over the rows of a column. p says whether another test set would show the
-              difference of these trained networks; of other seeds the std speaks. p-values are in csv and json
+              with --compare no significant difference; † or ‡ differs significantly from the row of --compare
+  --compare   †: a paired t-test over the seeds that two rows share, five or more, so that a claim is one about methods
+              and not about seeds; Holm's correction over all cells of the table. With --test samples ‡: a sign-flip
+              test over the test samples, of errors averaged over shared seeds, which says whether another test set
+              would show the difference of these trained networks, not of others. p-values are in csv and json
+  §           its runs depart from the dataset's published recipe, as said below the table: such rows are not compared
+              with rows of another recipe
   numbers     the same in every format: text, md, latex (booktabs) and html as printed; csv and json in label units
               (years, metres, scores; correlations as fractions) and full precision
 
@@ -117,6 +120,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "(default), repo, ranksim, conr, vir, srl, … or none; several may be named"
     )  # fmt: skip
     parser.add_argument("--compare", metavar="ROW", help="test every row against this one, such as VANILLA (below)")
+    parser.add_argument(
+        "--test", choices=("seeds", "samples"), default="seeds", help="what --compare tests over (below)"
+    )
     parser.add_argument("--gains", action="store_true", help="gains over VANILLA below each row, and of the best row")
     parser.add_argument(
         "--holes", action="store_true", help="show the paper's rows that have no run, and what runs them"
@@ -142,6 +148,7 @@ def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
         "metrics": asked.metrics,
         "regions": asked.regions,
         "compare": asked.compare,
+        "over": asked.test,
         "gains": asked.gains,
         "presets": presets,
     }

@@ -1,0 +1,100 @@
+"""RankSim: what is near in label is to be near in features, in rank.
+
+Notice: a patent application covers the method (US 2023/0214651), and the authors' code is CC BY-NC-SA 4.0; nothing
+here is taken from it.
+
+Source:
+    Gong et al., "RankSim: Ranking Similarity Regularization for Deep Imbalanced Regression", ICML 2022,
+    arXiv:2205.15236, equations 1–8; the gradient of ranks after Vlastelica et al., "Differentiation of Blackbox
+    Combinatorial Solvers", ICLR 2020, arXiv:1912.02175. Published settings: faces weight 100, interpolation 2 (AgeDB
+    batch 64, lr 2.5e-4; IMDB-WIKI batch 256, lr 1e-3); STS-B weight 3e-4, interpolation 2, batch 16, lr 2.5e-4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dir_bench.methods.part import Facts, Part, Step, refuse_maps
+
+if TYPE_CHECKING:
+    from dir_bench.schema import Config
+
+
+def ranksim(features: Tensor, labels: Tensor, interpolation: float = 2.0, kept: Tensor | None = None) -> Tensor:
+    """Return the sum over samples of the mean squared difference of two rankings of all samples: by label, by cosine.
+
+    Args:
+        features: Shape ``(n, d)``.
+        labels: Shape ``(n,)``. Where ties occur, the later sample has the better rank, as published.
+        interpolation: How far the ranks' gradient looks; λ of the paper.
+        kept: Which samples take part, bool of shape ``(n,)``; None: all. What they give is that of these alone, without
+            the host having to know how many they are.
+    """
+    directions = torch.nn.functional.normalize(features, dim=1)
+    similar = directions @ directions.T
+    here = torch.ones_like(labels, dtype=torch.bool) if kept is None else kept
+    wanted = ranks(-(labels[:, None] - labels).abs().to(similar.dtype), here)
+    found: Tensor = _Ranks.apply(similar, here, interpolation)
+    pairs = here[:, None] & here
+    return ((found - wanted).square() * pairs).sum() / here.sum()
+
+
+def ranks(values: Tensor, kept: Tensor) -> Tensor:
+    """Return the rank of each value in its row among the columns kept, over their number: 1/n is the largest."""
+    order = values.masked_fill(~kept, -torch.inf).argsort(dim=1, stable=True).flip(1)
+    return (order.argsort(dim=1, stable=True) + 1).to(values.dtype) / kept.sum()
+
+
+class _Ranks(torch.autograd.Function):
+    """Ranks whose gradient is the change that a step along it would make, over the step."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, kept: Tensor, interpolation: float) -> Tensor:
+        found = ranks(values, kept)
+        ctx.save_for_backward(values, kept, found)
+        ctx.interpolation = interpolation
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        values, kept, found = ctx.saved_tensors
+        moved = ranks(values + ctx.interpolation * gradients[0], kept)
+        pairs = kept[:, None] & kept
+        return -(found - moved) * pairs / (ctx.interpolation + 1e-8), None, None
+
+
+def one_of_each(labels: Tensor, priority: Tensor) -> Tensor:
+    """Return which samples come first by `priority` among those of their label, bool of shape ``(n,)``."""
+    same = labels[:, None] == labels
+    return ~(same & (priority < priority[:, None])).any(1)
+
+
+class RankSim(Part):
+    """The regulariser, on one sample of each distinct label in the batch, drawn anew at each step.
+
+    Args:
+        facts: Of the training labels.
+        weight: γ of the paper; it multiplies a sum over samples.
+        interpolation: λ of the paper.
+    """
+
+    def __init__(self, facts: Facts, weight: float = 100.0, interpolation: float = 2.0) -> None:
+        super().__init__()
+        self.weight, self.interpolation = weight, interpolation
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """It needs a label for each sample."""
+        refuse_maps(config, "RankSim")
+
+    def penalty(self, step: Step) -> Tensor:
+        """Return the weighted regulariser of the batch."""
+        assert step.features is not None
+        order = step.targets.argsort(stable=True)
+        labels, features = step.targets[order], step.features[order].float()
+        drawn = torch.from_numpy(step.rng("ranksim", step.rank).permutation(len(labels)))
+        kept = one_of_each(labels, drawn.to(labels.device, non_blocking=True))
+        return self.weight * ranksim(features, labels, self.interpolation, kept)

@@ -1,0 +1,118 @@
+"""What a table is: one dataset's methods, each with the mean and spread of its runs over seeds, in label units."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dir_bench.evaluation.extra import more_is_better
+from dir_bench.results.records import Problem
+
+REFERENCE = "VANILLA"
+"""The method that gains are over, as in the last lines of the paper's tables."""
+
+LEVEL = 0.05
+"""Of significance."""
+
+Column = tuple[str, str]
+"""(metric, region)"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean over `n` seeds in label units, and the sample standard deviation (n − 1), None below two seeds."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A row against another in one column: two-sided p, and p after Holm's correction over all cells of the table."""
+
+    p: float
+    p_holm: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p_holm < LEVEL
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of one dataset. A column without a number is not in `cells`; a hole has no seeds and no cells."""
+
+    label: str
+    method: str
+    seeds: tuple[int, ...]
+    missing: tuple[int, ...]
+    """Seeds that another row of the table has and this one lacks."""
+    fill: str
+    """The command that runs the missing seeds; "" if none are missing, or nobody knows how it is started."""
+    cells: Mapping[Column, Cell]
+    printed: Mapping[str, Mapping[Column, float]]
+    """For each paper that was asked for and prints this method, its numbers in label units."""
+    printed_as: Mapping[str, str]
+    """The name of its printed row in each of these papers."""
+    gains: Mapping[Column, float] = field(default_factory=dict)
+    """Gain over `REFERENCE` in label units, more is better; empty if gains were not asked for."""
+    tests: Mapping[Column, PairedTest] = field(default_factory=dict)
+    """Paired tests against the row that was chosen; empty for that row, or if none was."""
+    legend: str = ""
+    """What a short label stands for: the settings that tell this row from others of its method."""
+    departures: tuple[str, ...] | None = None
+    """In what its runs depart from the dataset's published recipe; None if they do not record it."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One dataset's rows in the paper's order."""
+
+    dataset: str
+    title: str
+    against: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    counts: Mapping[str, int]
+    """Test samples per region."""
+    notes: tuple[str, ...]
+    compared: str | None = None
+    """The label of the row that all others were tested against."""
+    compared_over: str = "seeds"
+    """What it was tested over: "seeds" or "samples"."""
+    left_out: tuple[Problem, ...] = ()
+    """Runs whose files did not give what the tests need."""
+    top_gains: Mapping[Column, float] = field(default_factory=dict)
+    """The gains of the best row with LDS or FDS, as the paper's "OURS (BEST) VS. VANILLA"."""
+    near: Mapping[Column, frozenset[str]] | None = None
+    """Rows whose difference to the best is not significant; None if nothing was tested."""
+
+    def best(self, column: Column) -> frozenset[str]:
+        """Return the labels of the rows with the best mean; none where fewer than two rows have one."""
+        means = {row.label: row.cells[column].mean for row in self.rows if column in row.cells}
+        if len(means) < 2:
+            return frozenset()
+        top = _best(column, means.values())
+        return frozenset(label for label, mean in means.items() if mean == top)
+
+    def within_noise(self, column: Column) -> frozenset[str]:
+        """Return the labels of the rows that are not the best, but cannot be told from it.
+
+        With paired tests: those whose Holm-corrected p against the best is 0.05 or more. Without: those whose
+        mean ± standard deviation overlaps the best's, where both have a standard deviation.
+        """
+        best = self.best(column)
+        if self.near is not None or not best:
+            return (self.near or {}).get(column, frozenset())
+        cells = {row.label: row.cells[column] for row in self.rows if column in row.cells}
+        top = [cells[label] for label in best if cells[label].std is not None]
+        return frozenset(
+            label for label, cell in cells.items() if label not in best and any(_overlap(cell, other) for other in top)
+        )
+
+
+def _best(column: Column, means: Iterable[float]) -> float:
+    return max(means) if more_is_better(column[0]) else min(means)
+
+
+def _overlap(a: Cell, b: Cell) -> bool:
+    return a.std is not None and b.std is not None and abs(a.mean - b.mean) <= a.std + b.std

@@ -1,0 +1,232 @@
+"""The methods that came after the paper: each against its definition written as plain loops, and by hand."""
+
+import math
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from scipy.stats import gaussian_kde, rankdata
+from torch import nn
+
+from dir_bench import config
+from dir_bench.errors import UserError
+from dir_bench.labels import TargetBins
+from dir_bench.methods import balanced_mse, bsam, dense_weight, dist_loss, uvote
+from dir_bench.methods.ordinal_entropy import ordinal_entropy
+from dir_bench.methods.part import Facts, Step
+from dir_bench.methods.rank_n_contrast import rank_n_contrast
+from dir_bench.methods.ranksim import one_of_each, ranks, ranksim
+
+BINS = TargetBins.regular(0, 10, 1)
+
+
+def facts(targets: np.ndarray, scale: float = 1.0) -> Facts:
+    return Facts(BINS, BINS.counts(targets), targets.astype(np.float32), scale, 3, nn.Identity())
+
+
+def batch(seed: int, n: int = 12, d: int = 3, repeats: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, n).astype(float) if repeats else rng.permutation(n).astype(float) ** 1.5
+    return torch.from_numpy(rng.normal(size=(n, d))), torch.from_numpy(labels)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 999), st.booleans())
+def test_rank_n_contrast_is_the_mean_over_pairs_of_its_definition(seed, repeats):
+    features, labels = batch(seed, 9, repeats=repeats)
+    near = -(features[:, None] - features).norm(dim=2) / 0.7
+    apart = (labels[:, None] - labels).abs()
+    expected = []
+    for i in range(9):
+        others = [j for j in range(9) if j != i]
+        terms = [
+            near[i, k] - torch.stack([near[i, j] for j in others if apart[i, j] >= apart[i, k]]).logsumexp(0)
+            for k in others
+        ]
+        expected.append(-torch.stack(terms).mean())
+    torch.testing.assert_close(rank_n_contrast(features, labels[:, None], 0.7), torch.stack(expected))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 999))
+def test_ranksim_on_what_is_kept_is_ranksim_of_that_alone(seed):
+    features, labels = batch(seed)
+    order = labels.argsort(stable=True)
+    features, labels = features[order].requires_grad_(), labels[order]
+    kept = one_of_each(labels, torch.from_numpy(np.random.default_rng(seed).permutation(len(labels))))
+    assert sorted(labels[kept].tolist()) == sorted(set(labels.tolist()))
+    alone = features.detach()[kept].requires_grad_()
+    ranksim(alone, labels[kept]).backward()
+    together = ranksim(features, labels, kept=kept)
+    together.backward()
+    torch.testing.assert_close(together, ranksim(alone, labels[kept]))
+    torch.testing.assert_close(features.grad[kept], alone.grad)
+    assert not features.grad[~kept].any()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 999))
+def test_ranks_are_those_of_scipy_where_nothing_ties(seed):
+    values = torch.from_numpy(np.random.default_rng(seed).normal(size=(4, 7)))
+    expected = rankdata(-values.numpy(), axis=1) / 7
+    np.testing.assert_allclose(ranks(values, torch.ones(7, dtype=torch.bool)), expected)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 999))
+def test_ordinal_entropy_is_its_definition(scaled, seed):
+    features, labels = batch(seed)
+    distinct = sorted(set(labels.tolist()))
+    centers = {k: nn.functional.normalize(features[labels == k].mean(0), dim=0) for k in distinct}
+    pairs = [(a, b) for i, a in enumerate(distinct) for b in distinct[i + 1 :]]
+    apart = np.array([b - a for a, b in pairs])
+    if scaled and len(pairs):
+        apart = apart - apart.min()
+        apart = apart / max(apart.max(), 1e-12)
+    far = np.array([float((centers[a] - centers[b]).norm()) for a, b in pairs])
+    off = [
+        float((nn.functional.normalize(f, dim=0) - centers[float(y)]).norm())
+        for f, y in zip(features, labels, strict=True)
+    ]
+    off = [distance for distance in off if distance > 1e-6]
+    spread, tight = ordinal_entropy(features, labels, scaled=scaled)
+    assert spread.item() == pytest.approx(-np.mean(apart * far) if len(pairs) else 0, rel=1e-6, abs=1e-9)
+    assert tight.item() == pytest.approx(np.mean(off) if off else 0, rel=1e-6, abs=1e-9)
+
+
+def test_a_batch_of_one_label_has_no_spread_and_a_gradient_that_is_finite():
+    features = torch.randn(4, 3, requires_grad=True)
+    spread, tight = ordinal_entropy(features, torch.ones(4))
+    (spread + tight).backward()
+    assert spread.item() == 0
+    assert features.grad.isfinite().all()
+
+
+def test_dense_weights_are_those_of_a_plain_estimate_with_mean_1():
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([rng.normal(0, 1, 300), rng.normal(6, 0.5, 40)])
+    grid, weights = dense_weight.dense_weights(labels)
+    factor = 1.06 * labels.std() * len(labels) ** -0.2 / labels.std(ddof=1)
+    density = gaussian_kde(labels, factor)(grid)
+    scaled = (density - density.min()) / (density.max() - density.min())
+    expected = np.maximum(1 - scaled, 1e-6)
+    np.testing.assert_allclose(weights / weights.max(), expected / expected.max(), rtol=1e-6, atol=1e-9)
+    part = dense_weight.DenseWeight(facts(labels))
+    assert part.weigh(torch.from_numpy(labels)).mean().item() == pytest.approx(1, rel=1e-5)
+    assert part.weigh(torch.tensor([-99.0, 99.0])).isfinite().all()
+    assert (dense_weight.dense_weights(labels, alpha=0)[1] == 1).all()
+
+
+def test_many_distinct_labels_give_the_density_of_their_exact_sum(monkeypatch):
+    labels = np.random.default_rng(0).gamma(2, 2, 3000)
+    exact = dense_weight.dense_weights(labels)[1]
+    monkeypatch.setattr(dense_weight, "EXACT", 100)
+    np.testing.assert_allclose(dense_weight.dense_weights(labels)[1], exact, rtol=1e-3, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 300), st.integers(0, 99))
+def test_the_labels_that_a_batch_should_hold_are_as_many_as_it_has_and_in_order(size, seed):
+    share = np.random.default_rng(seed).dirichlet(np.full(30, 0.3))
+    labels = dist_loss.expected_labels(np.arange(30.0), share, size)
+    assert len(labels) == size
+    assert (np.diff(labels) >= 0).all()
+    assert abs(labels.mean() - (share * np.arange(30)).sum()) < 15
+
+
+def test_dist_loss_is_0_for_the_labels_themselves_and_weights_go_with_their_predictions():
+    targets = np.random.default_rng(0).gamma(3, 1, 400).clip(0, 9.9)
+    part = dist_loss.DistLoss(facts(targets, scale=2.0), reweight="inv")
+    right = part.expected(torch.zeros(50))
+    order = torch.randperm(50)
+
+    def penalty(output: torch.Tensor) -> float:
+        step = Step(0, 0, lambda *_: np.random.default_rng(0), 0, None, torch.from_numpy(targets[:50]), output=output)
+        return part.penalty(step).item()
+
+    assert penalty(right[order][:, None]) == 0
+    off = right + torch.linspace(0, 1, 50)
+    weights = part.table[BINS.index(torch.from_numpy(targets[:50]))]
+    shuffled = off[order]
+    ranked = shuffled.argsort(stable=True)
+    expected = (weights[ranked] * (shuffled[ranked] - right).abs()).mean()
+    assert penalty(shuffled[:, None]) == pytest.approx(expected.item(), rel=1e-5)
+    part.aligned = False
+    assert penalty(shuffled[:, None]) != pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_uvote_by_hand():
+    targets = np.repeat([0.5, 1.5, 5.5], [4, 9, 1])
+    head = uvote.UVOTE(facts(targets, scale=2.0), experts=3, clip=(1, 4))
+    counts = np.array([4, 9, 1])
+    for row, raw in enumerate((counts**0.0, counts**-0.5, 1 / counts.clip(1, 4))):
+        expected = raw * 14 / (counts * raw).sum()
+        np.testing.assert_allclose(head.tables[row, [0, 1, 5]], expected, rtol=1e-5)
+    output = torch.tensor([[0.0, 1.0, 2.0, 0.3, -0.2, 0.1]])
+    target = torch.tensor([[1.5]])
+    likelihood = [math.log(2) + s + abs(0.75 - m) * math.exp(-s) for m, s in ((0, 0.3), (1, -0.2), (2, 0.1))]
+    weights = head.tables[:, 1].tolist()
+    assert head.losses(output, target, output).item() == pytest.approx(np.dot(weights, likelihood), rel=1e-5)
+    assert head.decode(output).tolist() == [[1.0]]
+    assert head.columns(output)["scale"].item() == pytest.approx(math.exp(-0.2))
+    head.answer = "mean"
+    assert head.decode(output).item() == pytest.approx(1)
+    head.answer = "first"
+    assert head.decode(output).item() == 0
+    growing = uvote.UVOTE(facts(targets), experts=3, epochs=10)
+    growing.epoch_begins(5)
+    assert growing.others == 0.25
+
+
+def test_sam_takes_the_gradient_from_rho_away_and_leaves_weights_to_the_bit():
+    weight = torch.tensor([3.0, 4.0], requires_grad=True)
+    before = weight.detach().clone()
+
+    def backward() -> None:
+        (weight**3 / 3).sum().backward()
+
+    bsam.SAM(facts(np.arange(9.0)), rho=0.5).gradients(backward, [weight])
+    slope = before**2
+    expected = (before + 0.5 * slope / slope.norm()) ** 2
+    torch.testing.assert_close(weight.grad, expected)
+    assert torch.equal(weight.detach(), before)
+
+
+def test_bsam_weighs_by_the_root_of_the_count_with_mean_1_or_as_it_is():
+    targets = np.repeat([0.5, 1.5, 5.5], [4, 9, 1])
+    part = bsam.BSAM(facts(targets))
+    assert part.weigh(torch.from_numpy(targets)).mean().item() == pytest.approx(1)
+    raw = bsam.BSAM(facts(targets), normalised=False).weigh(torch.tensor([0.5, 1.5, 5.5]))
+    np.testing.assert_allclose(raw, [1 / 2, 1 / 3, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["BMC", "GAI", "BNI"])
+def test_balanced_mse_does_not_depend_on_the_unit_of_the_network(kind):
+    targets = np.random.default_rng(0).gamma(3, 1, 200).clip(0, 9.9)
+    one, half = (getattr(balanced_mse, kind)(facts(targets, scale), sigma=3.0) for scale in (1.0, 2.0))
+    labels = torch.from_numpy(targets[:8])[:, None].float()
+    output = labels + torch.linspace(-1, 1, 8)[:, None]
+    # squared network units are a quarter; GAI and BNI add terms of the density, which scale alike
+    losses = one.losses(output, labels, output), half.losses(output / 2, labels, output)
+    torch.testing.assert_close(losses[1].diff(dim=0) * 4, losses[0].diff(dim=0), rtol=1e-3, atol=1e-4)
+    assert one.report()["balanced_mse/sigma"] == half.report()["balanced_mse/sigma"] == pytest.approx(3)
+    assert one.settings == {"lr": 1e-2, "weight_decay": 0.0}
+
+
+def test_methods_of_one_label_a_sample_refuse_maps():
+    for method in ("bmc", "ranksim", "rnc", "ordinal_entropy", "dist_loss"):
+        chosen = config.compose(["dataset=nyud2", f"method={method}"])
+        first = chosen.stages.first.get("parts", {}) if chosen.stages.on else chosen.parts
+        with pytest.raises(UserError, match="has one a pixel"):
+            config.resolve_target(next(iter(first.values()))).check(chosen)
+
+
+def test_every_published_module_says_where_its_formula_is_from():
+    for name in ("balanced_mse", "ranksim", "conr", "rank_n_contrast", "ordinal_entropy", "dense_weight", "dist_loss"):
+        text = (Path(balanced_mse.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        assert "Source:" in text
+        assert "nothing" in text.split('"""')[1]
