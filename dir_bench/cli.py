@@ -111,9 +111,9 @@ def train(arguments: list[str]) -> int:
         config.hydra_main([*flags, *overrides])
         return 0
     job = config.compose_job(overrides, asked.config_dir)
-    from dir_bench.sweeps.job import Task
+    from dir_bench.sweeps.job import TrainJobs
 
-    task = Task(settings=job.config)
+    task = TrainJobs(settings=job.config)
     stopped = _until_stopped(partial(job.run, task))
     return max((result.exit_code for result in task.results), default=0) if stopped is None else stopped
 
@@ -158,7 +158,7 @@ def _sweep(overrides: list[str], config_dir: str | None, planned: bool = False, 
     """Plan, launch what is left, and say what came of it; `planned`: print the plan, and keep jobs' prints in files."""
     from dir_bench import config
     from dir_bench.sweeps import plan
-    from dir_bench.sweeps.job import Task, Watch, failures, summary
+    from dir_bench.sweeps.job import TrainJobs, Watch, failures, summary
 
     asked = config.sweep_of(overrides, config_dir)
     if asked is None:
@@ -174,7 +174,7 @@ def _sweep(overrides: list[str], config_dir: str | None, planned: bool = False, 
     if dry_run or (planned and not made.left):
         return 0
     left = made.left if planned else made.jobs
-    task = Task([job.overrides for job in left], sweep=True, quiet=planned)
+    task = TrainJobs([job.overrides for job in left], sweep=True, quiet=planned)
     with ExitStack() as stack:
         if planned:
             stack.enter_context(Watch(made))

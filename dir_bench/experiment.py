@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dir_bench import config as configs
+from dir_bench import ranks
 from dir_bench.assembly import (
     build_fabric,
     build_network,
@@ -28,7 +28,6 @@ from dir_bench.assembly import (
 from dir_bench.atomic import json_text, write_npz
 from dir_bench.departures import departures, missing_starts
 from dir_bench.errors import UserError, last_line
-from dir_bench.interrupt import Interrupted
 from dir_bench.resolved import Resolved, given_stage_one, resolve
 from dir_bench.results.environment import run_environment
 from dir_bench.results.naming import flatten
@@ -149,18 +148,10 @@ def _launch(resolved: Resolved, command: tuple[str, ...], stage_one: Path | None
     """Start the engine, with as many processes as asked for, and return the metrics."""
     settings = resolved.config.trainer
     outside = "RANK" in os.environ or "SLURM_PROCID" in os.environ
-    # "ddp" would start this program's command line again, which inside a sweep means the whole sweep (Hydra).
-    strategy = "auto" if settings.devices == 1 and not outside else "ddp" if outside else "ddp_spawn"
-    fabric = build_fabric(resolved.config, strategy, int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)))
-    if strategy == "ddp_spawn":
-        try:
-            ended = fabric.launch(_run_spawned, resolved, command, stage_one)
-        except ProcessRaisedException as error:
-            raise RuntimeError(f"a training process broke down: {last_line(error)}") from error
-        if isinstance(ended, BaseException):
-            raise ended
-        metrics: dict[str, Any] = ended
-        return metrics
+    if settings.devices > 1 and not outside:
+        return ranks.launch(settings.devices, _launch, resolved, command, stage_one)  # type: ignore[no-any-return]
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
+    fabric = build_fabric(resolved.config, "ddp" if outside else "auto", devices)
     fabric.launch()
     return _run(fabric, resolved, command, stage_one)
 
@@ -172,14 +163,6 @@ def _device_name(config: Config) -> str:
     if config.trainer.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
         return "mps"
     return "cpu"
-
-
-def _run_spawned(fabric: Fabric, *arguments: Any) -> dict[str, Any] | BaseException:
-    """Run in a process of its own, where an exception would end as a traceback: hand what a user can mend back."""
-    try:
-        return _run(fabric, *arguments)
-    except (UserError, Interrupted) as error:
-        return error
 
 
 def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one: Path | None) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import pytest
 
 from dir_bench import config
 
+PLAIN = ["trainer.figures=false"]
 SMALL = ["backbone=resnet18", "dataset.source.size=32", "trainer.epochs=2", "trainer.batch_size=64"]
 RUNS = {
     "agedb": ["120", *SMALL, "method=sqinv_lds_fds"],
-    "imdb_wiki": ["120", *SMALL, "method=focal_r_fds", "fds.statistics=stream", "trainer.cache=ram"],
-    "images": ["120", *SMALL, "method=inv_lds", "trainer.cache=none", "trainer.precision=bf16-mixed"],
-    "nyud2": ["4", "backbone=depth_resnet18", "trainer.epochs=1", "trainer.batch_size=2", "method=inv_lds_fds"],
+    "imdb_wiki": ["120", *SMALL, *PLAIN, "method=focal_r_fds", "fds.statistics=stream", "trainer.cache=ram"],
+    "images": ["120", *SMALL, *PLAIN, "method=inv_lds", "trainer.cache=none", "trainer.precision=bf16-mixed"],
+    "nyud2": ["2", *PLAIN, "backbone=depth_resnet18", "trainer.epochs=1", "trainer.batch_size=2", "method=inv_lds_fds"],
 }
 
 
@@ -48,7 +49,7 @@ def test_from_stand_in_to_table(name: str, tmp_path: Path, commands: Commands) -
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_classifiers_of_two_stages_predict_labels(tmp_path: Path, commands: Commands) -> None:
-    train = ["train", "dataset.source.n_train=300", "dataset.source.n_test_per_bin=1", "trainer.epochs=2"]
+    train = ["train", "dataset.source.n_train=300", "dataset.source.n_test_per_bin=1", "trainer.epochs=2", *PLAIN]
     printed = commands([*train, "method=crt", "stages.epochs=1"], [*train, "method=cb"], ["table", "--format", "csv"])
     assert all(method in printed for method in ("CLS-VANILLA", "CB", "CRT"))
     runs = [path.parent for path in tmp_path.glob("outputs/*/*/*/DONE")]
@@ -66,7 +67,7 @@ def test_classifiers_of_two_stages_predict_labels(tmp_path: Path, commands: Comm
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_mixup_of_pictures_and_of_features(tmp_path: Path, commands: Commands) -> None:
-    train = ["train", "dataset.source.n_train=300", "dataset.source.n_test_per_bin=1", "trainer.epochs=2"]
+    train = ["train", "dataset.source.n_train=300", "dataset.source.n_test_per_bin=1", "trainer.epochs=2", *PLAIN]
     printed = commands(
         [*train, "method=mixup"],
         [*train, "method=m_mixup", "fds=gaussian"],
@@ -83,6 +84,7 @@ def test_shhs_from_recordings_to_a_table_that_beats_the_mean(tmp_path: Path, com
     source = ["dataset.source.min_seconds=60", "dataset.source.processes=2"]
     train = [
         *("train", "dataset=shhs", *source, "backbone=psg_small", "method=inv_lds_fds", "trainer.epochs=40"),
+        *PLAIN,
         *(
             "dataset.source.crop_seconds=300",
             "trainer.batch_size=8",

@@ -21,12 +21,6 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dir_bench.cli", *arguments], cwd=work, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
 def test_help_needs_neither_torch_nor_hydra(arguments, tmp_path):
     heavy = "{'torch', 'hydra', 'numpy', 'pandas', 'rich'}"
@@ -74,8 +68,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(mistakes):
 
 
 @pytest.mark.slow
-def test_train_and_plot_end_to_end(work, commands):
-    described = command(work, "plot", "--help")
+def test_train_and_plot_end_to_end(work, commands, command):
+    described = command("plot", "--help")
     figures = ("labels", "density", "similarity", "gain", "fds", "reliability", "curves")
     commands(["train", "-m", *TINY, "method=vanilla,sqinv_lds_fds", "seed=0,1"])
     drawn = commands(*(["plot", name, *(["--anchor", "7"] if name == "similarity" else [])] for name in figures))
@@ -88,8 +82,8 @@ def test_train_and_plot_end_to_end(work, commands):
     assert commands(["plot", "fds", str(run)], code=2).count("\n") == 1
 
 
-def test_train_evaluate_and_table_end_to_end(work, commands):
-    trained = command(work, "train", *TINY)
+def test_train_evaluate_and_table_end_to_end(work, commands, command):
+    trained = command("train", *TINY)
     assert trained.returncode == 0, trained.stderr
     assert [line.split()[0] for line in trained.stdout.splitlines()[2:6]] == ["all", "many", "medium", "few"]
     (done,) = work.glob("outputs/arrays/vanilla/*/DONE")
@@ -100,9 +94,9 @@ def test_train_evaluate_and_table_end_to_end(work, commands):
     assert "VANILLA" in commands(["table", "--format", "md"])
 
 
-def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work, commands):
+def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work, commands, command):
     sweep = ["train", *TINY, "-m", "optimizer.lr=0.001,1e30", "seed=0,1"]
-    first = command(work, *sweep)
+    first = command(*sweep)
     assert first.returncode == 1, first.stderr
     assert "4 jobs: 2 done, 0 running, 2 failed" in first.stderr
     assert len(list(work.glob("outputs/arrays/vanilla/*/DONE"))) == 2
@@ -123,11 +117,11 @@ def test_missing_data_are_said_without_torch(tmp_path):
     assert "dir-bench data fetch agedb" in done.stderr
 
 
-def test_hydras_own_flags_work(work):
-    shown = command(work, "train", "method=sqinv_lds", "--cfg", "job")
+def test_hydras_own_flags_work(work, command):
+    shown = command("train", "method=sqinv_lds", "--cfg", "job")
     assert shown.returncode == 0, shown.stderr
     assert "sqrt_inv" in shown.stdout
-    helped = command(work, "train", "--help")
+    helped = command("train", "--help")
     assert helped.returncode == 0, helped.stderr
     assert "sqinv_lds_fds" in helped.stdout
     assert not (work / "outputs").exists()
@@ -140,25 +134,25 @@ def test_data_list_check_and_sample(commands):
     assert "exists" in commands(["data", "sample", "arrays"], code=2)
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(work):
+def test_a_place_that_cannot_be_written_is_one_sentence(work, command):
     (work / "outputs").write_text("a file where the folder should be")
-    done = command(work, "train", *TINY)
+    done = command("train", *TINY)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "outputs" in done.stderr
 
 
-def test_a_place_for_data_that_cannot_be_written_is_one_sentence(work):
+def test_a_place_for_data_that_cannot_be_written_is_one_sentence(work, command):
     (work / "file").write_text("a file where the folder should be")
-    done = command(work, "data", "sample", "arrays", "--data", "file")
+    done = command("data", "sample", "arrays", "--data", "file")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "file" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_failure_in_two_processes_is_one_sentence(work):
-    done = command(work, "train", *TINY, "trainer.devices=2", "trainer.accelerator=cpu", "optimizer.lr=1e30")
+def test_a_failure_in_two_processes_is_one_sentence(work, command):
+    done = command("train", *TINY, "trainer.devices=2", "trainer.accelerator=cpu", "optimizer.lr=1e30")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "at step" in done.stderr
@@ -166,20 +160,20 @@ def test_a_failure_in_two_processes_is_one_sentence(work):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("toggles", [["method=sqinv_lds_fds", "fds.statistics=stream"]])
-def test_two_processes_give_the_numbers_of_one(work, commands, toggles):
+def test_two_processes_give_the_numbers_of_one(work, commands, toggles, command):
     parts = [*TINY, "trainer.epochs=4", *toggles, "trainer.accelerator=cpu"]
     commands(["train", *parts, "paths.outputs=one"])
-    two = command(work, "train", *parts, "paths.outputs=two", "trainer.devices=2")
+    two = command("train", *parts, "paths.outputs=two", "trainer.devices=2")
     assert two.returncode == 0, two.stderr
     compare_runs(work)
 
 
 @pytest.mark.slow
-def test_two_processes_with_batch_norm_give_the_numbers_of_one(tmp_path, commands):
+def test_two_processes_with_batch_norm_give_the_numbers_of_one(tmp_path, commands, command):
     parts = ["method=sqinv_lds_fds", "trainer.epochs=2", "dataset.source.n_train=300", "dataset.source.n_val_per_bin=1"]
     parts += ["dataset.source.n_test_per_bin=1", "trainer.accelerator=cpu", "backbone.channels=[4,4]"]
     commands(["train", *parts, "paths.outputs=one"])
-    two = command(tmp_path, "train", *parts, "paths.outputs=two", "trainer.devices=2")
+    two = command("train", *parts, "paths.outputs=two", "trainer.devices=2")
     assert two.returncode == 0, two.stderr
     compare_runs(tmp_path, tolerance=1e-4)
 

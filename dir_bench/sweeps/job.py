@@ -28,7 +28,7 @@ class Result:
     log: str = ""
 
 
-class Task:
+class TrainJobs:
     """The function that Hydra calls. Launchers pickle and send it; it returns errors, so that jobs go on.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 import logging
 import statistics
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +17,7 @@ from dir_bench.files.values import Damaged
 from dir_bench.results.naming import identity, names
 from dir_bench.results.store import RunFolder, State
 from dir_bench.schema import NUMBERLESS, Config
+from dir_bench.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -100,16 +102,20 @@ class Plan:
 def make(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> Plan:
     """Compose and check every job's config, and find its folder; two jobs with the same folder are one.
 
-    Names of folders need the datasets, and these need torch, whose import takes seconds: a second process does that
-    while this one composes.
+    Names of folders need the datasets, and these need torch, whose import takes seconds: unless it was imported
+    before, a second process does that while this one composes.
 
     Raises:
         UserError: A config is wrong, or a dataset's files are missing.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
-        other.submit(locate, [])
+    if "torch" in sys.modules:
         composed = configs.compose_all(jobs, extra_dir)
-        located = other.submit(locate, composed).result()
+        located = locate(composed)
+    else:
+        with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as other:
+            other.submit(locate, [])
+            composed = configs.compose_all(jobs, extra_dir)
+            located = other.submit(locate, composed).result()
     shared = set(jobs[0]).intersection(*map(set, jobs))
     planned: dict[str, PlannedJob] = {}
     for overrides, config, (path, method) in zip(jobs, composed, located, strict=True):

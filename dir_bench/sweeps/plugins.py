@@ -69,7 +69,7 @@ class GridSweeper(Sweeper):
 
 
 class LocalLauncher(Launcher):
-    """Processes on this machine; see `local.run_all`."""
+    """Processes on this machine; see `workers.run_all`."""
 
     __module__ = MODULE
 
@@ -80,6 +80,7 @@ class LocalLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from dir_bench import workers
         from dir_bench.sweeps import local
 
         setup_globals()
@@ -88,7 +89,7 @@ class LocalLauncher(Launcher):
         slots = local.environments(self.n_jobs, self.threads, self.gpus_per_job, gpus)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         jobs = (self._configured(number, job, sweep_dir) for number, job in zip(numbers, job_overrides, strict=True))
-        results = dict(local.run_all(HydraJob(self.hydra_context, self.task_function), jobs, slots))
+        results = dict(workers.run_all(HydraJob(self.hydra_context, self.task_function), jobs, slots))
         return [_returned(results[i]) for i in range(len(job_overrides))]
 
     def _configured(self, number: int, overrides: Sequence[str], sweep_dir: str) -> DictConfig:

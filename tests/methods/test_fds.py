@@ -509,16 +509,13 @@ def test_cuda_equals_cpu(variant) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("bins", [None, TargetBins.regular(0, 10, 1)])
-def test_smoothing_never_makes_the_host_wait(bins) -> None:
+def test_smoothing_never_makes_the_host_wait(bins, never_waiting) -> None:
     fds = trained(AGES, device="cuda", bins=bins)
     features, labels = torch.randn(64, 3, device="cuda"), torch.rand(64, 1, device="cuda") * 10
     fds.smooth(features, labels, 9)  # edges of the bins are copied to the device once
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with never_waiting():
         fds.smooth(features.requires_grad_(), labels, 9).sum().backward()
         fds.new_moments().add(features, labels)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("lag", ["none", "alias", "snapshot"])

@@ -5,8 +5,6 @@ outputs, a sampler, and an optimiser step of two passes.
 """
 
 import importlib
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -176,54 +174,15 @@ def test_the_readme_shows_the_regulariser_as_it_is_tested():
     assert len(code.splitlines()) <= 20
 
 
-TWO = """
-import sys, torch
-from dir_bench.cli import main
-
-def worker(rank, arguments, port):
-    import os
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for line in arguments:
-        assert main(line) == 0, line
-
-if __name__ == "__main__":
-    methods, common, port = sys.argv[1].split(","), sys.argv[3:], sys.argv[2]
-    torch.multiprocessing.spawn(worker, ([["train", f"method={m}", *common] for m in methods], port), nprocs=2)
-"""
-
-
 @pytest.mark.slow
-def test_parts_on_two_processes_give_the_numbers_of_one(compose, tmp_path, data_dir):
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    common = [
-        *SMALL,
-        *(
-            f"paths.data={data_dir}",
-            f"paths.outputs={tmp_path / 'two'}",
-            "trainer.accelerator=cpu",
-            "trainer.devices=2",
-        ),
-        f"--config-dir={HERE / 'configs'}",
-    ]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
-    line = [sys.executable, str(script), ",".join(METHODS), str(free_port()), *common]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for method in METHODS:
-        settings = compose(f"method={method}", outputs="one")
-        one = experiment.run(settings)
-        (two,) = (tmp_path / "two" / "arrays" / one.metrics["slug"]).glob("*/metrics.json")
-        both = [run["test"]["all"]["mae"] for run in (one.metrics, experiment.recorded(two.parent))]
-        assert np.isfinite(both).all()
-        if method not in COUPLED:
-            assert both[0] == pytest.approx(both[1], rel=1e-4), method
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_part_on_two_processes_gives_the_numbers_of_one(compose, method):
+    one, two = (
+        experiment.run(compose(f"method={method}", *more, "trainer.accelerator=cpu", outputs=outputs))
+        for outputs, more in (("one", []), ("two", ["trainer.devices=2"]))
+    )
+    errors = [run.metrics["test"]["all"]["mae"] for run in (one, two)]
+    assert np.isfinite(errors).all()
+    if method not in COUPLED:
+        assert errors[0] == pytest.approx(errors[1], rel=1e-4)

@@ -1,8 +1,5 @@
 """The real command in a folder of its own, on runs of a second."""
 
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ from dir_bench.datasets.arrays import Arrays
 
 TINY = [
     "dataset=arrays", "trainer.epochs=2", "trainer.batch_size=64", "backbone.hidden=[8]", "trainer.threads=1",
+    "trainer.figures=false",
     "dataset.regions.many_over=40", "dataset.regions.few_under=8", "trainer.accelerator=cpu",
 ]  # fmt: skip
 
@@ -23,8 +21,6 @@ grids:
   - {{{axes}, method: sqinv_lds, lds.sigma: "1,2"}}
 """
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
@@ -34,12 +30,3 @@ def work(tmp_path: Path) -> Path:
     (tmp_path / "own" / "sweep").mkdir(parents=True)
     (tmp_path / "own" / "sweep" / "tiny.yaml").write_text(SWEEP.format(axes=axes))
     return tmp_path
-
-
-@pytest.fixture
-def command(work: Path) -> Command:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "dir_bench.cli", *arguments]
-        return subprocess.run(line, cwd=work, capture_output=True, text=True, check=False)
-
-    return run

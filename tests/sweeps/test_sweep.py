@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 
@@ -106,24 +104,6 @@ def test_two_process_training_runs_inside_the_local_launcher(command, work):
     assert len(done(work)) == 1
 
 
-@pytest.fixture
-def start(work):
-    """Start the sweep in a process group of its own; what a failed test leaves of it would train for days."""
-    groups = []
-
-    def run(*arguments):
-        line = [sys.executable, "-m", "dir_bench.cli", *OWN, *arguments]
-        with (work / "printed").open("a") as printed:
-            process = subprocess.Popen(line, cwd=work, stdout=printed, stderr=printed, start_new_session=True)
-        groups.append(process.pid)
-        return process
-
-    yield run
-    for group in groups:
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-
-
 def table(command, outputs):
     ended = command("table", outputs, "--format", "json")
     assert ended.returncode == 0, ended.stderr
@@ -143,19 +123,19 @@ LONG = ["method=vanilla", "trainer.epochs=100000", "seed=0,1", "hydra/launcher=l
 @pytest.mark.slow
 @pytest.mark.parametrize(("whom", "devices"), [("the process alone", 1), ("all of its group, as a terminal does", 2)])
 def test_ctrl_c_stops_all_workers_and_each_saves(start, work, whom, devices):
-    process = start(*LONG, f"trainer.devices={devices}")
+    process = start(*OWN, *LONG, f"trainer.devices={devices}")
     wait_for(lambda: len(list(work.glob("outputs/*/*/*/checkpoints/last.pt"))) == 2)
     (os.killpg if whom.startswith("all") else os.kill)(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
-    assert "Traceback" not in (work / "printed").read_text()
+    assert "Traceback" not in "".join(process.said())
     assert not list(work.glob("outputs/*/*/*/run.lock.owner.json"))
 
 
 @pytest.mark.slow
 def test_workers_save_and_end_if_the_sweep_alone_is_killed(start, work):
-    process = start(*LONG)
+    process = start(*OWN, *LONG)
     wait_for(lambda: len(list(work.glob("outputs/*/*/*/run.lock.owner.json"))) == 2)
-    process.kill()
+    os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: not list(work.glob("outputs/*/*/*/run.lock.owner.json")))
 
@@ -175,7 +155,7 @@ def test_a_sweep_killed_at_random_moments_ends_in_the_same_table(command, start,
 
     rng, kills = random.Random(0), 0
     while kills < times:
-        began, process = time.time(), start(*settings, "paths.outputs=outputs")
+        began, process = time.time(), start(*OWN, *settings, "paths.outputs=outputs")
         wait_for(lambda began=began, process=process: at_work(began) or process.poll() is not None)
         time.sleep(rng.uniform(0, 2))
         kills += bool(at_work(began)) and process.poll() is None
