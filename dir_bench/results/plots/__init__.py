@@ -179,4 +179,6 @@ def _one_group(path: Path) -> Group:
 
 
 def _shared_folder(groups: Sequence[Group]) -> Path:
-    return Path(os.path.commonpath([run.path.resolve() for group in groups for run in group.runs]))
+    paths = [run.path for group in groups for run in group.runs]
+    mixed = len({path.is_absolute() for path in paths}) > 1 or any(".." in path.parts for path in paths)
+    return Path(os.path.commonpath([path.resolve() for path in paths] if mixed else paths))
