@@ -260,6 +260,7 @@ def test_durations_have_two_units(seconds: float, text: str) -> None:
 
 @pytest.mark.slow
 def test_a_browser_finds_nothing_wrong(tmp_path: Path, make_toy: Make) -> None:
+    pytest.importorskip("playwright")
     spec = importlib.util.spec_from_file_location("check_report", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
