@@ -3,6 +3,9 @@
 A stream is named by what it is for and where in training it is used, so nothing has to be stored to resume: at step
 1,000 the same numbers come out whether the run was interrupted or not, and a method that draws more numbers for one
 purpose does not shift the others.
+
+The seeds are hashes by blake2b and not `numpy.random.SeedSequence`, which takes integers only, where a purpose is a
+word, and would change the numbers of all finished runs.
 """
 
 import hashlib

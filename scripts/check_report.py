@@ -1,208 +1,112 @@
 """Open a report in headless Chromium and use it as a reader does, with the keyboard alone.
 
-    dir-bench report report.html && python scripts/check_report.py report.html --screenshots /tmp/shots
+    pip install 'dir-bench[browser]' && apt-get install chromium
+    dir-bench report report.html && python scripts/check_report.py report.html --screenshots shots
 
-Checked: nothing on the console, no request but for the file itself, pictures that load, Tab reaches the skip link, the
-filter, the sort buttons and what unfolds; every column sorts; the filter narrows; the page is not wider than a phone;
-without JavaScript the tables stay. Exit code 1 and a line for each claim that does not hold.
+Playwright drives the Chromium of the system; no browser of its own is needed. Checked: nothing on the console, no
+request but for the file itself, pictures that load, Tab reaches the skip link, the filter, the sort buttons and what
+unfolds; every column sorts; the filter narrows; the page is not wider than a phone; without JavaScript the tables stay.
+Exit code 1 and a line for each claim that does not hold.
 """
 
 import argparse
-import base64
-import fcntl
-import json
-import os
 import re
-import select
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, ElementHandle, Page, Request, ViewportSize, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-TIMEOUT = 60.0  # seconds for one answer of the browser
-WIDE, NARROW = (1280, 900), (390, 844)
-KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, "")}
-
-
-class Browser:
-    """The DevTools protocol over a pair of pipes: JSON messages that end in a zero byte."""
-
-    def __init__(self, read: int, write: int) -> None:
-        self.read, self.write = read, write
-        self.buffer, self.sent, self.session = b"", 0, None
-        self.events: list[dict[str, Any]] = []
-
-    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method and return its result; events that come meanwhile are kept in `events`."""
-        self.sent += 1
-        message = {"id": self.sent, "method": method, "params": parameters}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.write, json.dumps(message).encode() + b"\0")
-        while (answer := self._next()).get("id") != self.sent:
-            self.events.append(answer)
-        if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']}")
-        return dict(answer["result"])
-
-    def wait(self, event: str) -> None:
-        """Read until this event has come since the last call of `open`."""
-        while not any(seen.get("method") == event for seen in self.events):
-            self.events.append(self._next())
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self.buffer:
-            if not select.select([self.read], [], [], TIMEOUT)[0]:
-                raise TimeoutError(f"the browser was silent for {TIMEOUT:.0f} s")
-            if not (more := os.read(self.read, 1 << 20)):
-                raise RuntimeError("the browser ended")
-            self.buffer += more
-        message, self.buffer = self.buffer.split(b"\0", 1)
-        return dict(json.loads(message))
-
-    def open(self, path: Path) -> list[dict[str, Any]]:
-        """Load a file, and return what happened until a moment after."""
-        self.events = []
-        self.send("Page.navigate", url=path.resolve().as_uri())
-        self.wait("Page.loadEventFired")
-        self.run("new Promise(done => setTimeout(done, 300))")
-        return self.events
-
-    def run(self, script: str) -> Any:
-        """Return the value of an expression in the page."""
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in answer:
-            raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
-        return answer["result"].get("value")
-
-    def press(self, key: str) -> None:
-        code, text = KEYS[key]
-        same = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **same)
-        self.send("Input.dispatchKeyEvent", type="keyUp", **same)
-
-    def tab_to(self, selector: str, most: int = 200) -> bool:
-        """Press Tab until an element that matches has the focus."""
-        for _ in range(most):
-            self.press("Tab")
-            if self.run(f"document.activeElement.matches({json.dumps(selector)})"):
-                return True
-        return False
-
-
-@contextmanager
-def browser() -> Iterator[Browser]:
-    """Start Chromium with a profile of its own, and end it."""
-    if CHROMIUM is None:
-        raise SystemExit("no Chromium here: install the package chromium")
-    down, up = os.pipe(), os.pipe()
-    ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (down[0], up[1])]
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
-             "--disable-background-networking", "--disable-dev-shm-usage"]  # fmt: skip
-
-    def place() -> None:  # the numbers where --remote-debugging-pipe looks for them
-        os.dup2(ends[0], 3)
-        os.dup2(ends[1], 4)
-
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            [CHROMIUM, *flags, f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=place, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        for end in (down[0], up[1], *ends):
-            os.close(end)
-        try:
-            made = Browser(up[0], down[1])
-            target = made.send("Target.createTarget", url="about:blank")["targetId"]
-            made.session = made.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            for domain in ("Page", "Runtime", "Log", "Network"):
-                made.send(f"{domain}.enable")
-            yield made
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-            os.close(up[0])
-            os.close(down[1])
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
+WIDE, NARROW = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+MOMENT = 300  # milliseconds that a page is given to do what it should not
 
 
 def check(path: Path, shots: Path | None = None) -> list[str]:
     """Return what is wrong with a report, a sentence each; write screenshots into a folder if one is given."""
-    with browser() as page:
-        view(page, WIDE)
-        wrong = quiet(page.open(path), path)
-        if page.run("[...document.images].some(image => !image.naturalWidth)"):
+    if CHROMIUM is None:
+        raise SystemExit("no Chromium here: install the package chromium")
+    url = path.resolve().as_uri()
+    wrong: list[str] = []
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser,
+    ):
+        page = browser.new_page(viewport=WIDE)
+        listen(page, url, wrong)
+        visit(page, url)
+        if page.evaluate("[...document.images].some(image => !image.naturalWidth)"):
             wrong.append("a figure does not load")
-        page.press("Tab")
-        if page.run("document.activeElement.className") != "skip":
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") != "skip":
             wrong.append("the first Tab does not reach the skip link")
-        for table in range(page.run("document.querySelectorAll('table.sortable').length")):
-            wrong += [*sorting(page, table), *filtering(page, table)]
+        fields = page.query_selector_all(".tools input")
+        for table, field in zip(page.query_selector_all("table.sortable"), fields, strict=True):
+            wrong += [*sorting(page, table), *filtering(page, table, field)]
         wrong += unfolding(page)
-        wrong += quiet(page.events, path)
-        if shots is not None:
-            shots.mkdir(parents=True, exist_ok=True)
         for size, name in ((WIDE, "wide"), (NARROW, "narrow")):
+            page.set_viewport_size(size)
             for scheme in ("light", "dark"):
-                view(page, size, scheme)
-                page.open(path)
-                page.run("document.querySelector('details')?.setAttribute('open', '')")
-                if page.run("document.documentElement.scrollWidth > innerWidth"):
-                    wrong.append(f"the page is wider than {size[0]} pixels")
+                page.emulate_media(color_scheme=scheme)
+                visit(page, url)
+                page.evaluate("document.querySelector('details')?.setAttribute('open', '')")
+                if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                    wrong.append(f"the page is wider than {size['width']} pixels")
                 if shots is not None:
-                    save(page, shots / f"{name}_{scheme}.png")
-        wrong += without_script(page, path)
+                    page.screenshot(path=shots / f"{name}_{scheme}.png", full_page=True)
+        wrong += without_script(browser, url)
     return list(dict.fromkeys(wrong))
 
 
-def quiet(events: list[dict[str, Any]], path: Path) -> list[str]:
-    """Return what the page said on the console, and what it asked of a network."""
-    wrong = []
-    for event in events:
-        name, held = event.get("method"), event.get("params", {})
-        if name == "Runtime.exceptionThrown":
-            wrong.append(f"exception: {held['exceptionDetails']}")
-        elif name == "Runtime.consoleAPICalled" and held["type"] in ("error", "warning", "assert"):
-            wrong.append(f"console: {held['args']}")
-        elif name == "Log.entryAdded" and held["entry"]["level"] in ("error", "warning"):
-            wrong.append(f"console: {held['entry']['text']}")
-        elif name == "Network.requestWillBeSent":
-            url = held["request"]["url"]
-            if not url.startswith("data:") and url.partition("#")[0] != path.resolve().as_uri():
-                wrong.append(f"request: {url}")
-    return wrong
+def listen(page: Page, url: str, wrong: list[str]) -> None:
+    """Add to `wrong` what the page says on the console, and what it asks of a network."""
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning", "assert"):
+            wrong.append(f"console: {message.text}")
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith("data:") and request.url.partition("#")[0] != url:
+            wrong.append(f"request: {request.url}")
+
+    page.on("console", said)
+    page.on("request", asked)
+    page.on("pageerror", lambda error: wrong.append(f"exception: {error}"))
 
 
-ROWS = "[...document.querySelectorAll('table.sortable')[{table}].tBodies]"
+def visit(page: Page, url: str) -> None:
+    page.goto(url)
+    page.wait_for_timeout(MOMENT)
 
 
-def column(page: Browser, table: int, place: int) -> list[str]:
-    """Return the sort keys of a column, in the order of the rows."""
-    rows = ROWS.format(table=table)
-    cell = f"b.rows[0].cells[{place}]"
-    return list(page.run(f"{rows}.map(b => {cell}.dataset.sort ?? {cell}.innerText)"))
+def column(table: ElementHandle, place: int) -> tuple[str, list[str]]:
+    """Return a column's aria-sort and its sort keys, in the order of the rows."""
+    state, keys = table.evaluate(
+        """(table, place) => [
+            table.querySelectorAll("thead th[scope=col]")[place].ariaSort,
+            [...table.tBodies].map(body => body.rows[0].cells[place]).map(cell => cell.dataset.sort ?? cell.innerText),
+        ]""",
+        place,
+    )
+    return state, keys
 
 
-def sorting(page: Browser, table: int) -> list[str]:
+def sorting(page: Page, table: ElementHandle) -> list[str]:
     """Press Enter three times on each column's button: two orders, each the other's reverse, then the first again."""
     wrong = []
-    heads = f"document.querySelectorAll('table.sortable')[{table}].querySelectorAll('thead th[scope=col]')"
-    for place in range(page.run(f"{heads}.length")):
-        name = page.run(f"{heads}[{place}].abbr || {heads}[{place}].textContent")
-        before = column(page, table, place)
-        page.run(f"{heads}[{place}].querySelector('button').focus()")
+    for place, head in enumerate(table.query_selector_all("thead th[scope=col]")):
+        name = head.evaluate("head => head.abbr || head.textContent")
+        _, before = column(table, place)
+        head.evaluate("head => head.querySelector('button').focus()")
         states = ["descending", "ascending"] if "↑" in name else ["ascending", "descending"]
         for expected in (*states, "none"):
-            page.press("Enter")
-            state = page.run(f"{heads}[{place}].ariaSort")
+            page.keyboard.press("Enter")
+            state, found = column(table, place)
             if state != expected:
                 wrong.append(f"{name}: aria-sort is {state}, not {expected}")
-            found = column(page, table, place)
             if state == "none":
                 if found != before:
                     wrong.append(f"{name}: the third press does not bring the first order back")
@@ -223,70 +127,65 @@ def ordered(keys: list[str], down: bool) -> bool:
     return values == sorted(values, reverse=down)
 
 
-def filtering(page: Browser, table: int) -> list[str]:
+def filtering(page: Page, table: ElementHandle, field: ElementHandle) -> list[str]:
     """Type into the filter: a row's own words keep it, words of no row hide all, Escape brings all back."""
-    rows = ROWS.format(table=table)
-    shown = f"{rows}.filter(b => b.offsetHeight > 0)"
-    total, label = page.run(f"{rows}.length"), page.run(f"{rows}.at(-1).rows[0].cells[0].innerText")
-    page.run(f"document.querySelectorAll('.tools input')[{table}].focus()")
-    page.send("Input.insertText", text=label)
+    texts = table.evaluate("table => [...table.tBodies].map(body => body.innerText.toLowerCase())")
+    label = table.evaluate("table => [...table.tBodies].at(-1).rows[0].cells[0].innerText")
+
+    def shown() -> int:
+        return int(table.evaluate("table => [...table.tBodies].filter(body => body.offsetHeight > 0).length"))
+
     wrong = []
-    texts, kept = page.run(f"{rows}.map(b => b.innerText.toLowerCase())"), page.run(f"{shown}.length")
+    field.focus()
+    page.keyboard.insert_text(label)
     expected = sum(all(word in text for word in label.lower().split()) for text in texts)
-    if kept != expected:
-        wrong.append(f"filter '{label}' shows {kept} of {total} rows, not {expected}")
-    page.send("Input.insertText", text=" no such row")
-    if page.run(f"{shown}.length") != 0:
+    if (kept := shown()) != expected:
+        wrong.append(f"filter '{label}' shows {kept} of {len(texts)} rows, not {expected}")
+    page.keyboard.insert_text(" no such row")
+    if shown() != 0:
         wrong.append("a filter that no row fits hides not all of them")
-    page.press("Escape")
-    if page.run(f"{shown}.length") != total:
+    page.keyboard.press("Escape")
+    if shown() != len(texts):
         wrong.append("Escape does not bring all rows back")
     return wrong
 
 
-def unfolding(page: Browser) -> list[str]:
+def unfolding(page: Page) -> list[str]:
     """Tab to a run's details, open them, and copy the command."""
-    page.run("document.querySelector('#main').focus()")
-    if not page.tab_to("summary"):
+    page.locator("#main").focus()
+    if not tab_to(page, "summary"):
         return ["Tab reaches nothing that unfolds"]
-    page.press("Enter")
-    if not page.run("document.activeElement.parentElement.open"):
+    page.keyboard.press("Enter")
+    if not page.evaluate("document.activeElement.parentElement.open"):
         return ["Enter does not unfold a run"]
-    if not page.tab_to("button.copy", 5):
+    if not tab_to(page, "button.copy", 5):
         return ["Tab does not reach a button to copy"]
-    page.press("Enter")
-    page.run("new Promise(done => setTimeout(done, 300))")
-    said = page.run("document.activeElement.nextElementSibling.textContent")
-    selected = page.run("getSelection().toString()")
-    command = page.run("document.querySelector('details[open] pre').textContent")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(MOMENT)
+    said = page.evaluate("document.activeElement.nextElementSibling.textContent")
+    selected = page.evaluate("getSelection().toString()")
+    command = page.evaluate("document.querySelector('details[open] pre').textContent")
     if said != "copied" and (not said.startswith("selected") or selected.strip() != command.strip()):
         return [f"the command is neither copied nor selected: '{said}'"]
     return []
 
 
-def without_script(page: Browser, path: Path) -> list[str]:
+def tab_to(page: Page, selector: str, most: int = 200) -> bool:
+    """Press Tab until an element that matches has the focus."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return True
+    return False
+
+
+def without_script(browser: Browser, url: str) -> list[str]:
     """Return what is wrong with the page where JavaScript is off."""
-    page.send("Emulation.setScriptExecutionDisabled", value=True)
-    page.events = []
-    page.send("Page.navigate", url=path.resolve().as_uri())
-    page.wait("Page.loadEventFired")
-    root = page.send("DOM.getDocument")["root"]["nodeId"]
-    found = {
-        what: len(page.send("DOM.querySelectorAll", nodeId=root, selector=what)["nodeIds"])
-        for what in ("tbody tr", "button", "input")
-    }
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(url)
+    found = {what: page.locator(what).count() for what in ("tbody tr", "button", "input")}
     right = found["tbody tr"] and not found["button"] and not found["input"]
     return [] if right else [f"without JavaScript: {found}"]
-
-
-def view(page: Browser, size: tuple[int, int], scheme: str = "light") -> None:
-    page.send("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
-    page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-
-def save(page: Browser, path: Path) -> None:
-    data = page.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
-    path.write_bytes(base64.b64decode(data))
 
 
 def main() -> int:
@@ -294,6 +193,8 @@ def main() -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--screenshots", type=Path, metavar="DIR", help="wide and narrow, light and dark")
     asked = parser.parse_args()
+    if not asked.file.is_file():
+        parser.error(f"there is no file {asked.file}: `dir-bench report {asked.file}` writes one")
     start = time.monotonic()
     wrong = check(asked.file, asked.screenshots)
     for sentence in wrong:

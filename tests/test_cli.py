@@ -23,7 +23,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
 def test_help_needs_neither_torch_nor_hydra(arguments, tmp_path):
-    heavy = "{'torch', 'hydra', 'numpy', 'pandas', 'rich'}"
+    heavy = "{'torch', 'hydra', 'numpy', 'pandas', 'rich', 'jinja2'}"
     code = f"import sys; from dir_bench.cli import main; main({arguments}); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

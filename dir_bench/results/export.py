@@ -4,12 +4,13 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.values import visible, visible_in_json
-from dir_bench.results.markup import html_text, md_code, md_text, tex_text
+from dir_bench.results.markup import html_page, md_code, md_text, tex_text
 from dir_bench.results.records import Problem
 from dir_bench.results.render import Line, Shown, heading, holes, lines, notes
 from dir_bench.results.render import text as as_plain_text
@@ -17,19 +18,41 @@ from dir_bench.results.rows import REFERENCE, Column, Row, Table
 
 _Marks = Mapping[Column, tuple[frozenset[str], frozenset[str]]]
 
-_STYLE = """\
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { font-weight: bold; text-align: left; padding: 0.4em 0; }
-th, td { padding: 0.2em 0.7em; text-align: right; white-space: nowrap; }
-th[scope=row], thead th[rowspan] { text-align: left; font-weight: normal; }
-table { border-bottom: 2px solid; }
-thead { border-top: 2px solid; border-bottom: 1px solid; }
-tfoot { border-top: 1px solid; }
-tr.note { opacity: 0.65; }
-tr.note th { padding-left: 2em; }
-code { user-select: all; }"""
+
+@dataclass(frozen=True)
+class HtmlTable:
+    """What `table.html.jinja` shows of a table.
+
+    Attributes:
+        title: Its caption.
+        columns: As the table has them.
+        metrics: The columns by metric: (its heading, the regions).
+        bodies: Each row's lines: its own and what is printed below it.
+        foot: The lines of the gains of the best rows.
+        notes: What has to be known to read it.
+        holes: (what is missing, the command that fills it or "").
+    """
+
+    title: str
+    columns: Sequence[Column]
+    metrics: Sequence[tuple[str, Sequence[str]]]
+    bodies: Sequence[Sequence[Line]]
+    foot: Sequence[Line]
+    notes: Sequence[str]
+    holes: Sequence[tuple[str, str]]
+
+    @classmethod
+    def of(cls, table: Table) -> "HtmlTable":
+        by_metric = groupby(table.columns, key=lambda column: column[0])
+        metrics = [(heading(metric), [region for _, region in columns]) for metric, columns in by_metric]
+        bodies: list[list[Line]] = []
+        for line in lines(table, table.columns):
+            if line.kind == "row":
+                bodies.append([])
+            bodies[-1].append(line)
+        foot = bodies.pop() if table.top_gains else []
+        below = [*notes(table, "Bold", "Italic")]
+        return cls(table.title, table.columns, metrics, bodies, foot, below, [*holes(table)])
 
 
 def _headings(table: Table) -> list[str]:
@@ -106,64 +129,7 @@ def _tex_line(cells: Any) -> str:
 
 def _html(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     """Return one page that needs no other file, with a table a dataset."""
-    body = [part for table in tables for part in (*html_table(table), *html_notes(table))]
-    if problems:
-        body += ["<h2>Left out</h2>", "<ul>", *(f"<li>{html_text(str(problem))}</li>" for problem in problems), "</ul>"]
-    title = html_text(", ".join(table.title for table in tables) or "No finished run")
-    head = ['<meta charset="utf-8">', f"<title>{title}</title>", f"<style>\n{_STYLE}\n</style>"]
-    page = ["<!DOCTYPE html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", *body, "</body>", "</html>"]
-    return "\n".join(page) + "\n"
-
-
-def html_table(table: Table, kind: str = "") -> list[str]:
-    """Return the lines of a `<table>`: a `<tbody>` for each row with what is printed below it.
-
-    Args:
-        table: What to show.
-        kind: The element's class, if it needs one.
-    """
-    head = html_head(table.title, ("Method", "Seeds"), table.columns, kind)
-    groups: list[list[str]] = []
-    for line in lines(table, table.columns):
-        cells = "".join(f"<td>{_html_cell(cell)}</td>" for cell in line.cells)
-        label = f'<th scope="row">{html_text(line.label)}</th><td>{line.seeds}</td>'
-        if line.kind == "row":
-            groups.append([])
-        groups[-1].append(f'<tr class="{line.kind}">{label}{cells}</tr>')
-    foot = groups.pop() if table.top_gains else []
-    body = [part for group in groups for part in ("<tbody>", *group, "</tbody>")]
-    return [*head, *body, *(["<tfoot>", *foot, "</tfoot>"] if foot else []), "</table>"]
-
-
-def html_head(caption: str, names: Sequence[str], columns: Sequence[Column], kind: str = "") -> list[str]:
-    """Return the lines that open a `<table>`, with names before the columns, which are grouped by metric.
-
-    The `<th scope="col">` stand in the order of the cells below them.
-    """
-    metrics = [(heading(metric), len(list(group))) for metric, group in groupby(columns, key=lambda c: c[0])]
-    groups = "".join(f'<th scope="colgroup" colspan="{width}">{html_text(name)}</th>' for name, width in metrics)
-    regions = "".join(
-        f'<th scope="col" abbr="{html_text(heading(metric))} {html_text(region)}">{html_text(region)}</th>'
-        for metric, region in columns
-    )
-    two = "".join(f'<th scope="col" rowspan="2">{html_text(name)}</th>' for name in names)
-    start = f'<table class="{kind}">' if kind else "<table>"
-    rows = ["<thead>", f"<tr>{two}{groups}</tr>", f"<tr>{regions}</tr>", "</thead>"]
-    return [start, f"<caption>{html_text(caption)}</caption>", *rows]
-
-
-def html_notes(table: Table) -> list[str]:
-    """Return the lines of a `<ul>`: what has to be known to read a table, its holes and the commands that fill them."""
-    below = [html_text(note) for note in notes(table, "Bold", "Italic")]
-    for missing, command in holes(table):
-        below.append(html_text(missing) + (f": <code>{html_text(command)}</code>" if command else ""))
-    return ["<ul>", *(f"<li>{note}</li>" for note in below), "</ul>"]
-
-
-def _html_cell(cell: Shown) -> str:
-    text = html_text(cell.text) + (f"<sup>{cell.tested}</sup>" if cell.tested else "")
-    tag = "strong" if cell.best else "em" if cell.near else ""
-    return f"<{tag}>{text}</{tag}>" if tag else text
+    return html_page("export.html.jinja", tables=[*map(HtmlTable.of, tables)], problems=problems)
 
 
 def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:

@@ -1,9 +1,13 @@
 """A run's own text, such as a method's name, so that Markdown, LaTeX and HTML print it and obey nothing in it."""
 
 import re
-from html import escape
+from functools import cache
+from typing import TYPE_CHECKING
 
 from dir_bench.files.values import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -47,6 +51,28 @@ def tex_text(text: str) -> str:
     return re.sub(r"^(\s*)([\[*])", r"\1{\2}", printed)
 
 
-def html_text(text: str) -> str:
-    """Return text for an element or an attribute of HTML; ends of lines and tabs stay."""
-    return escape(visible(text, lines=True))
+def html_page(template: str, **values: object) -> str:
+    """Return a page of HTML: a template of this package, filled in.
+
+    Every text that a template prints is escaped, and its control characters are made visible; ends of lines and tabs
+    stay. A name that is not in `values` is an error.
+
+    Args:
+        template: Its path from this folder, such as "export.html.jinja".
+        values: What the template names.
+    """
+    return _templates().get_template(template).render(values)
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # only who prints HTML waits for it
+
+    return Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if hasattr(value, "__html__") else visible(str(value), lines=True),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -4,6 +4,9 @@ They need few seeds, for a test split has hundreds of samples or more. The unit 
 two rows on a sample, averaged over the seeds that both have, may under the null hypothesis as well have the other sign.
 The p-value says whether another test set, drawn like this one, would show the difference of *these trained networks*;
 it does not speak of other seeds, and two halves of one method's seeds differ by it more often than not.
+
+The flips are one product of matrices here, for 20 rows of 1,024 units take 4.0 s with `scipy.stats.permutation_test`,
+which copies the units for every flip, and 0.08 s so; p differs by up to 0.023, by the draw alone.
 """
 
 from collections.abc import Mapping, Sequence
