@@ -189,12 +189,12 @@ def _part_names(parts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _semantics_name(config: Config) -> str:
-    """Name the chosen semantics: by its one or two departures from the published one, else by its own name."""
-    published = asdict(config.dataset.published)
+    """Name the chosen semantics: by its own name, or the published one by its one or two departures."""
+    published, chosen = asdict(config.dataset.published), config.semantics.name
     changed = {k: v for k, v in asdict(config.semantics).items() if k != "name" and v != published[k]}
     if not changed:
         return "published"
-    return ",".join(f"{k}={v}" for k, v in changed.items()) if len(changed) <= 2 else config.semantics.name
+    return ",".join(f"{k}={v}" for k, v in changed.items()) if chosen == "published" and len(changed) <= 2 else chosen
 
 
 def given_stage_one(config: Config) -> RunFolder:

@@ -101,7 +101,7 @@ def uncounted(module: nn.Module, padding: bool) -> Iterator[None]:
             layer.padding = False
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
+class SyncBatchNorm(_BatchNorm):
     """Batch norm whose training statistics are those of the whole batch over all processes, on any device.
 
     torch's own, whose kernels are the faster, works on accelerators only. Elsewhere sums and counts are reduced, so
@@ -112,13 +112,18 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         padding: Whether the samples of this process must not count, see `uncounted`.
     """
 
+    # What torch's own asks of its layer. Ours is no subclass of it: DistributedDataParallel refuses those on a CPU.
+    process_group = None
+    _check_input_dim = nn.SyncBatchNorm._check_input_dim
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
+
     def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
         self.padding = False
 
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized()):
-            return super().forward(input)
+            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
         if not self.padding:
             return self._over_processes(input)
         # No sample takes part in the reductions, forward and backward, in float32 as those of the other processes
@@ -131,7 +136,7 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
     def _over_processes(self, input: Tensor) -> Tensor:
         if input.is_cuda:
-            return super().forward(input)
+            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
         given, input = input.dtype, input.to(torch.promote_types(input.dtype, torch.float32))
         channels = input.shape[1]
         axes = [axis for axis in range(input.dim()) if axis != 1]

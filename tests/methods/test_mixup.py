@@ -162,7 +162,7 @@ def test_inputs_that_have_no_mean_are_refused_with_the_reason(make):
 def test_inputs_that_are_no_tensor_are_refused():
     with (
         pytest.raises(UserError, match="one tensor, not tuple"),
-        mixing(nn.Identity(), 0)(0, (torch.zeros(2),), torch.zeros(2)),
+        mixing(Linear(in_features=2), 0)(0, (torch.zeros(2),), torch.zeros(2)),
     ):
         pass
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -175,6 +176,7 @@ def test_broken_folders_are_named_and_stop_nothing(
     tmp_path: Path, file: str, make_run: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    logging.getLogger("dir_bench").addHandler(caplog.handler)  # `main` keeps the log from the root's
     whole = write(make_run, Path("runs"), "VANILLA")
     victims = {}
     for name, damage in CASES[file].items():

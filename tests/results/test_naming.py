@@ -62,9 +62,9 @@ NAMES = [
     ({"head": "classification"}, "CLS-VANILLA", "cls_vanilla"),
     ({"head": "classification", "reweight": "class_balanced"}, "CB", "cb"),
     ({"head": "classification", "reweight": "class_balanced", "stages": "crt"}, "CRT", "crt"),
-    ({"loss": "bmc"}, "BMC", "bmc"),
+    ({"parts": ("BMC",)}, "BMC", "bmc"),
     (
-        {"reweight": "sqrt_inv", "fds": "gaussian", "regularizer": "ranksim"},
+        {"reweight": "sqrt_inv", "fds": "gaussian", "parts": ("ranksim",)},
         "SQINV + FDS + RANKSIM",
         "sqinv_fds_ranksim",
     ),
@@ -122,12 +122,12 @@ any_toggles = st.builds(
     fds=kernels,
     fds_kernel_size=sizes,
     fds_sigma=sigmas,
-    loss=st.sampled_from(["l1", "mse", "huber", "focal_l1", "focal_mse", "bmc", "gai", "bni"]),
+    loss=st.sampled_from(["l1", "mse", "huber", "focal_l1", "focal_mse"]),
     stages=st.sampled_from(["none", "rrt"]),
     resample=st.sampled_from(["none", "smoter", "smogn"]),
     mixup=st.sampled_from(["none", "input", "manifold"]),
     head=st.sampled_from(["regression", "classification"]),
-    regularizer=st.sampled_from(["none", "ranksim", "conr"]),
+    parts=st.sampled_from([(), ("ranksim",), ("conr",), ("ranksim", "conr"), ("BMC",)]),
     semantics=st.sampled_from(["published", "paper", "custom"]),
 )
 
