@@ -175,7 +175,11 @@ def parameter_groups(network: Network) -> list[dict[str, Any]]:
     apart = [part for part in network.parts if part.settings]
     own = {id(parameter) for part in apart for parameter in part.parameters()}
     shared = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
-    return [{"params": shared}, *({"params": list(part.parameters()), **part.settings} for part in apart)]
+    return [{"params": shared}, *(_group_of(part) for part in apart)]
+
+
+def _group_of(part: Part) -> dict[str, Any]:
+    return {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], **part.settings}
 
 
 def refitted(backbone: Backbone) -> dict[str, nn.Module]:
@@ -190,13 +194,13 @@ def _least(*bounds: int | None) -> int | None:
 def take_stage_one(network: Network, run: Path) -> None:
     """Load the backbone that a finished run selected, and tell each part its state; UserError if shapes differ."""
     state = checkpoint.load_best(RunFolder(run).best_checkpoint)["network"]
-    backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     anew = tuple(f"{name}." for name in refitted(network.backbone))
     own = {k: v for k, v in network.backbone.state_dict().items() if k.startswith(anew)}
     try:
+        backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
         network.backbone.load_state_dict(backbone | own)
         for name, part in zip(network.part_names, network.parts, strict=True):
             head = f"{name}."
             part.begin_second_stage({k.removeprefix(head): v for k, v in state.items() if k.startswith(head)})
-    except RuntimeError as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"the network of {run} does not fit this config: {last_line(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ from dir_bench.assembly import (
 )
 from dir_bench.atomic import json_text, write_npz
 from dir_bench.departures import departures, missing_starts
-from dir_bench.errors import UserError, last_line
+from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.resolved import Resolved, given_stage_one, resolve
 from dir_bench.results.environment import run_environment
 from dir_bench.results.naming import flatten
@@ -246,8 +247,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a run's selected checkpoint on its test split again, and return metrics as in metrics.json.
 
-    Nothing is written. The checkpoint, config and data decide; the recorded metrics.json is not read. The folder may
-    be somebody else's: of its config only what `configs.load` allows is built.
+    Nothing is written, but for what a dataset remembers of its files' contents beside them. The checkpoint, config and
+    data decide; the recorded metrics.json is not read. The folder may be somebody else's: of its config only what
+    `configs.load` allows is built.
 
     Args:
         path: The run's folder.
@@ -256,15 +258,32 @@ def evaluate(
         trust: Modules whose classes the config may name too.
     """
     config = configs.load(path / "config.yaml", trust)
+    try:
+        return _evaluated(config, path, accelerator, data_dir)
+    except (UserError, RunFailed, OSError):
+        raise
+    except Exception as error:  # settings that fit, and come to nothing: any of what they build may say so
+        said = f"{type(error).__name__}: {last_line(error)}"
+        raise RunFailed(f"{path} cannot be evaluated with what its config.yaml says ({said})") from error
+
+
+def _evaluated(config: Config, path: Path, accelerator: str | None, data_dir: Path | None) -> dict[str, Any]:
     if accelerator is not None:
         config.trainer.accelerator = accelerator
     source = config.dataset.source
     if data_dir is not None and "data_dir" in source:
         source["data_dir"] = str(data_dir)
     # Caches are written, and where they lie would be for the folder to say.
-    source |= {key: value for key, value in {"cache": "none", "cache_dir": None}.items() if key in source}
+    takes = inspect.signature(configs.resolve_target(source)).parameters
+    source |= {key: value for key, value in {"cache": "none", "cache_dir": None}.items() if key in takes}
+    source.pop("cache_limit_gb", None)
     # Where training began: the checkpoint has all, and a name such as DEFAULT would be downloaded.
-    config.backbone = {key: value for key, value in config.backbone.items() if not key.startswith("weights")}
+    began = ("weights", "pretrained")
+    config.backbone = {key: value for key, value in config.backbone.items() if not key.startswith(began)}
+    takes = inspect.signature(configs.resolve_target(config.backbone)).parameters
+    config.backbone |= {
+        key: None for key, p in takes.items() if key.startswith(began) and p.default not in (None, p.empty)
+    }
     config.stages.from_run = None
     resolved = resolve(config)
     _limit_threads(config)

@@ -23,6 +23,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Every key whose value is one of a few words, with those words."""
 
 
+MOST_BINS = 1_000_000
+MOST_THREADS = 1024
+
+
 def check(config: Config) -> None:
     """Check values and the rules across fields, in an order that names the most basic mistake first."""
     groups = toggle_groups(config)
@@ -57,6 +61,11 @@ def _check_bins(config: Config) -> None:
     if not (dataset.bins.width > 0 and dataset.bins.stop > dataset.bins.start):
         raise UserError(
             f"dataset.bins: stop={dataset.bins.stop} must lie above start={dataset.bins.start}, and width above 0"
+        )
+    if not (dataset.bins.stop - dataset.bins.start) / dataset.bins.width <= MOST_BINS:  # NaN and infinity too
+        raise UserError(
+            f"dataset.bins: from start={dataset.bins.start} to stop={dataset.bins.stop} in steps of "
+            f"width={dataset.bins.width} are more than {MOST_BINS:,} bins: take wider ones"
         )
     count = round((dataset.bins.stop - dataset.bins.start) / dataset.bins.width)
     for name in ("many", "medium", "few"):
@@ -120,6 +129,8 @@ def _check_numbers(config: Config) -> None:
         )
     if trainer.workers < 0:
         raise UserError(f"trainer.workers={trainer.workers} must not be negative (0: fetch batches when asked)")
+    if trainer.threads is not None and trainer.threads > MOST_THREADS:
+        raise UserError(f"trainer.threads={trainer.threads} must be {MOST_THREADS} at most")
     if config.seed < 0:
         raise UserError(f"seed={config.seed} must not be negative")
     for name in (

@@ -100,7 +100,18 @@ def check_targets(config: Config) -> None:
         require(node.settings, node.where, node.kind)
         bind(node.settings, node.where, *node.supplied)
         if node.kind is PART:
-            resolve_target(node.settings).check(config)
+            _check_part(config, node)
+
+
+def _check_part(config: Config, node: Node) -> None:
+    from torch import nn
+
+    name, part = node.where.partition(".")[2], resolve_target(node.settings)
+    if hasattr(nn.Module, name) or name in ("training", "part_names", "parts"):
+        raise UserError(f"{node.where}: the name is taken by what every network has: choose another")
+    if not isinstance(part, type):
+        raise UserError(f"{node.where} has to be {PART.name}, and `{node.settings['_target_']}` is a function")
+    part.check(config)  # type: ignore[attr-defined]
 
 
 def check_foreign(config: Config, plain: Mapping[str, Any], trust: Iterable[str] = ()) -> None:
@@ -170,6 +181,8 @@ def require(node: Mapping[str, Any], where: str, kind: Kind) -> None:
 def _makes(found: Any, kinds: Iterable[Kind]) -> bool:
     """Tell whether a class is of one of these kinds, or a function says that it returns one."""
     if inspect.isfunction(found):
+        if found.__module__.split(".")[0] == "torch":  # some of its functions run text
+            return False
         try:
             found = typing.get_type_hints(found).get("return")
         except Exception:  # names that exist for type checkers only

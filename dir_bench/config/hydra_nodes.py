@@ -14,7 +14,9 @@ from omegaconf import OmegaConf
 from dir_bench.config.build import resolve_target
 from dir_bench.errors import UserError
 
-_HANDLER = re.compile(r"logging\.(handlers\.)?[A-Z]\w*$")
+_HANDLER = re.compile(r"logging\.(StreamHandler|NullHandler|FileHandler)$")
+_LOG_FILE = "${hydra.runtime.output_dir}/${hydra.job.name}.log"
+"""Hydra's own choice, and the only file that a log may be written to."""
 _FORMATTERS = ("colorlog.ColoredFormatter",)
 
 
@@ -24,6 +26,13 @@ def check_hydra(hydra: Any) -> None:
     Args:
         hydra: The `hydra` node of a composed config.
     """
+    for group in ("launcher", "sweeper"):  # Hydra builds what lies in them too
+        node: Any = OmegaConf.to_container(hydra[group])
+        settings = [value for key, value in (node or {}).items() if key != "_target_"]
+        if any(key == "_target_" for key, _ in _leaves(settings)):
+            raise UserError(f"hydra.{group} has a `_target_` among its settings: give plain values")
+    if hydra.job.get("env_set"):
+        raise UserError("hydra.job.env_set sets variables for all that is started: set them in your shell instead")
     callbacks: Any = OmegaConf.to_container(hydra.callbacks)
     for name, node in (callbacks or {}).items():
         if isinstance(node, Mapping):
@@ -44,6 +53,8 @@ def _check_callback(where: str, node: Mapping[Any, Any]) -> None:
 
 
 def _is_of_logging(key: str, value: str) -> bool:
+    if key == "filename":
+        return value == _LOG_FILE
     if key == "class":
         return _HANDLER.match(value) is not None
     if key == "()":

@@ -76,7 +76,7 @@ def _plain(path: Path) -> Any:
         return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError as error:
         raise UserError(f"no run here: {path} does not exist") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a run's config: {_first_line(error)}") from error
 
 

@@ -20,6 +20,9 @@ MOST_BYTES = 4 * 2**20
 MOST_DEPTH = 50
 """Of nested lists and mappings."""
 
+_REFUSED = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
+"""What PyYAML raises beside its own errors, where a tag meets a value that it is not for."""
+
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _UNSEEN_IN_LINES = re.compile(_UNSEEN.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
@@ -28,9 +31,12 @@ class Damaged(UserError):
     """A file is not what it should be: `reason` is a phrase that begins with its name."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        self.path = Path(path)
+        self.path, self._said = Path(path), reason
         self.reason = visible(f"{self.path.name}{reason}" if reason.startswith(":") else f"{self.path.name} {reason}")
         super().__init__(f"{visible(str(self.path.parent))}: {self.reason}")
+
+    def __reduce__(self) -> tuple[type["Damaged"], tuple[Path, str]]:
+        return Damaged, (self.path, self._said)
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -135,7 +141,15 @@ def read_yaml(path: Path | str, content: bytes | None = None) -> Any:
             if depth > MOST_DEPTH:
                 raise ValueError(f"more than {MOST_DEPTH} levels")
         return yaml.load(text, Loader=_plain_loader())
-    except (ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
+    except (
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:
         raise Damaged(path, f"cannot be read as YAML ({_short(error)})") from error
 
 

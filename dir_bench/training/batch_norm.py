@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dir_bench.datasets.base import Split
 from dir_bench.errors import UserError
+from dir_bench.methods.part import Part
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -27,7 +28,8 @@ def smallest_batch(network: nn.Module, split: Split, batch_size: int, fabric: Fa
     Whether it does, two samples show, in evaluation mode; they are looked at only where the last batch would be one.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
-    if not layers or len(split) % batch_size != 1 or len(split) == 1:
+    drawn = any(type(part).draw is not Part.draw for part in getattr(network, "parts", ()))  # so many or more
+    if not layers or len(split) == 1 or (len(split) % batch_size != 1 and not drawn):
         return 1
     values: list[int] = []
     hooks = [
@@ -65,6 +67,8 @@ def _replace(module: nn.Module, make: Callable[..., _BatchNorm]) -> nn.Module:
             for like in state.values():
                 layer.to(device=like.device, dtype=like.dtype if like.is_floating_point() else None)
             layer.load_state_dict(state)
+            for ours, theirs in zip(layer.parameters(), child.parameters(), strict=True):
+                ours.requires_grad_(theirs.requires_grad)  # what is frozen stays frozen
             setattr(module, name, layer)
         else:
             _replace(child, make)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dir_bench.datasets.base import Split
+from dir_bench.errors import UserError
 from dir_bench.methods.part import Head
 from dir_bench.schema import TrainerConfig
 from dir_bench.training.loaders import eval_batches, on_device
@@ -18,6 +19,9 @@ from dir_bench.training.processes import Processes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+OURS = {"prediction", "target", "index"}
+"""Arrays of predictions.npz that a head's own stand beside."""
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -38,7 +42,12 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
             inputs, _ = split.prepare(inputs, None)
             with fabric.autocast():
                 output = network(inputs)[0].float()
-            for name, column in {"prediction": head.decode(output), **head.columns(output)}.items():
+            extra = head.columns(output)
+            if taken := OURS & extra.keys():
+                raise UserError(
+                    f"{type(head).__name__}.columns gives '{min(taken)}', which is ours: choose another name"
+                )
+            for name, column in {"prediction": head.decode(output), **extra}.items():
                 there, judged = split.judge(column, index)
                 values.setdefault(name, []).append(judged)
             places.append(there)

@@ -242,3 +242,9 @@ def test_identities_of_runs_that_were_finished_before_stay_what_they_were():
     fds_on_depth = {words for words in stored if words.startswith("dataset=nyud2") and "fds" in words}
     sts_b = {words for words in stored if words.startswith("dataset=sts_b") and "bilstm_small" not in words}
     assert {words for words in stored if found[words] != stored[words]} == rrt_on_faces | fds_on_depth | sts_b
+
+
+@pytest.mark.parametrize("bins", ["{start: 0, stop: inf, width: 1}", "{start: 0, stop: 1.0e+12, width: 1}"])
+def test_bins_without_number_are_refused_before_any_is_made(bins):
+    with pytest.raises(UserError, match="more than 1,000,000 bins"):
+        config.compose(["dataset=arrays", f"dataset.bins={bins}"])

@@ -226,6 +226,7 @@ def test_a_foreign_config_neither_reads_the_environment_nor_says_where_to_write(
         "just words", "a: [1", "- 1", "", "dataset: 1", "a: &a [*a]\ndataset: {}", "dataset: {name: 2020-01-01}",
         "dataset: {source: " + "[" * 40 + "]" * 40 + "}", "dataset: {name: !!python/object/apply:os.system ['true']}",
         "dataset: {}\nx: " + "y" * 2**20, "\x00", "dataset:\n\t- 1", "{[1]: 2, dataset: {}}", "dataset: {1: 2}",
+        "dataset: {}\nseed: !!bool x", 'dataset: {}\nseed: !!int ""', "dataset: {}\nseed: !!timestamp x",
     ],
 )  # fmt: skip
 def test_a_damaged_config_is_one_sentence(tmp_path: Path, text: str):
@@ -246,13 +247,16 @@ def test_a_folder_of_configs_from_elsewhere_runs_nothing_through_hydra(
         f"job_logging: {{version: 1, handlers: {{own: {{class: subprocess.Popen, args: [touch, {mine}]}}}}}}",
         f"hydra_logging: {{version: 1, formatters: {{own: {{(): os.system, command: touch {mine}}}}}}}",
         f"job_logging: {{version: 1, handlers: {{own: {{class: logging.os.system, command: touch {mine}}}}}}}",
+        f"job_logging: {{version: 1, handlers: {{own: {{class: logging.FileHandler, filename: '{mine}'}}}}}}",
+        f"sweeper: {{grids: [{{seed: {{_target_: dir_bench.atomic.write_text, path: '{mine}', text: x}}}}]}}",
+        "job: {env_set: {LD_PRELOAD: theirs.so}}",
     ]
     folder = tmp_path / "theirs" / "method"
     folder.mkdir(parents=True)
     for node in nodes:
         (folder / "theirs.yaml").write_text(f"# @package _global_\nhydra:\n  {node}\n")
         words = [*TINY, f"paths.data={shared}/data", "--config-dir", "theirs", "method=theirs"]
-        for more in ([], ["-m"]) if node == nodes[0] else ([],):
+        for more in ([], ["-m"]) if node in (nodes[0], nodes[-2]) else ([],):
             code, text = said(["train", *words, *more])
             assert (code, text.count("\n")) == (2, 1), text
             assert "hydra." in text

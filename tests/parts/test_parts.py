@@ -143,6 +143,7 @@ def test_changed_code_of_ones_own_is_another_run(compose, tmp_path, monkeypatch)
     [
         (["method=spread", "+parts.spread.wight=1"], "parts.spread has no setting 'wight'.*did you mean 'weight'"),
         (["+parts.fds._target_=house.spread.Spread"], "parts.fds: the name is taken"),
+        (["+parts.train._target_=house.spread.Spread"], "parts.train: the name is taken"),
         (["+parts.mine=3"], "parts.mine=3 must be settings with a `_target_`"),
         (["+parts.mine._target_=house.spred.Spread"], "house.spred.Spread` cannot be imported"),
         (["+parts.mine._target_=torch.nn.Linear", "+parts.mine.in_features=3"], "parts.mine has to be a part"),

@@ -75,6 +75,14 @@ def test_a_lone_vector_joins_the_group_before_it() -> None:
     assert torch.equal(layer(inputs), expected)
 
 
+def test_what_is_frozen_stays_frozen_when_it_is_replaced() -> None:
+    for replace in (synchronise_batch_norm, lambda network: group_batch_norm(network, 2)):
+        frozen = two_layers().requires_grad_(False)
+        frozen[0].requires_grad_(True)
+        trained = {name for name, parameter in replace(frozen).named_parameters() if parameter.requires_grad}
+        assert trained == {"0.weight", "0.bias"}
+
+
 def test_replacing_keeps_weights_and_buffers() -> None:
     for replace, kind in ((synchronise_batch_norm, SyncBatchNorm), (lambda m: group_batch_norm(m, 2), GhostBatchNorm)):
         plain = two_layers()
