@@ -47,7 +47,7 @@ def test_a_choice_trains(work, group, name):
 def test_a_dataset_writes_a_stand_in_that_loads_and_gives_batches(tmp_path, name):
     source = config.compose([f"dataset={name}", f"paths.data={tmp_path}"]).dataset.source
     if name != "gauge":  # embedded
-        inspection.sample(name, str(tmp_path), 4 if config.compose([f"dataset={name}"]).dataset.dense else 20)
+        inspection.sample(name, str(tmp_path), 4 if config.compose([f"dataset={name}"]).dataset.dense else 30)
     if name == "shhs":
         inspection.prepare(name, str(tmp_path), [])
     data: Data = config.build(source).load()
