@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -13,10 +12,9 @@ from dir_bench.config.build import check_foreign
 from dir_bench.config.compose import typed
 from dir_bench.config.words import literal
 from dir_bench.errors import UserError
+from dir_bench.files.plain import NotThere
+from dir_bench.files.values import read_yaml
 from dir_bench.schema import Config
-
-_MOST_BYTES = 2**20
-_DEEPEST = 20
 
 
 def read(path: Path) -> Config:
@@ -58,26 +56,11 @@ def _read(path: Path) -> tuple[Config, Any]:
 
 
 def _plain(path: Path) -> Any:
-    """Return a YAML file's content as plain values, within bounds."""
+    """Return a run's config.yaml as plain values, through the one door for YAML."""
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no file")
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise UserError(f"{path} is too large for a run's config")
-        text = content.decode("utf-8")
-        depth = 0
-        for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            depth += isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent))
-            depth -= isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent))
-            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
-                raise UserError(f"{path} is not the config of a run: it nests too deeply, or refers to itself")
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError as error:
+        return read_yaml(path)
+    except NotThere as error:
         raise UserError(f"no run here: {path} does not exist") from error
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as a run's config: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

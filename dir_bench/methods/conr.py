@@ -11,7 +11,7 @@ Source:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,9 +85,13 @@ def _mean(maps: Tensor) -> Tensor:
     return maps.flatten(1).mean(1)
 
 
-class _Pairs:
-    def __init__(self, scores: Tensor, apart: Tensor, alike: Tensor, negative: Tensor) -> None:
-        self.scores, self.apart, self.alike, self.negative = scores, apart, alike, negative
+class _Pairs(NamedTuple):
+    """Of each pair, shape ``(n, n)``."""
+
+    scores: Tensor
+    apart: Tensor
+    alike: Tensor
+    negative: Tensor
 
 
 def _pairs(features: Tensor, targets: Tensor, predictions: Tensor, window: float, temperature: float) -> _Pairs:

@@ -1,7 +1,14 @@
 """Where training stands; plain values, so that it can live in a checkpoint."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from dir_bench.errors import UserError
+from dir_bench.methods.part import Part
+
+OURS = ("epoch", "step", "loss", "lr")
+"""Columns of the history that a part's own stand beside, and so do all that begin with `val/`."""
 
 
 @dataclass
@@ -25,3 +32,14 @@ class Progress:
     def column(self, name: str) -> list[float]:
         """Return a column of the history so far."""
         return [float(row[name]) for row in self.history]
+
+
+def reports(parts: Iterable[Part]) -> dict[str, float]:
+    """Return what the parts report for the history; UserError if a name is one of ours."""
+    found: dict[str, float] = {}
+    for part in parts:
+        for name, number in part.report().items():
+            if name in OURS or name.startswith("val/"):
+                raise UserError(f"{type(part).__name__}.report gives '{name}', a name of ours: choose another")
+            found[name] = number
+    return found

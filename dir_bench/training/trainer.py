@@ -34,7 +34,7 @@ from dir_bench.training.losswatch import LossWatch
 from dir_bench.training.network import Network
 from dir_bench.training.prediction import Columns, predict
 from dir_bench.training.processes import Processes
-from dir_bench.training.progress import Progress
+from dir_bench.training.progress import Progress, reports
 from dir_bench.training.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class Trainer:
                 "loss": self.losses.mean(),
                 "lr": state.lr,
                 **{f"val/{region}/{name}": v for region, errors in regions.items() for name, v in errors.items()},
-                **{name: number for part in self.parts.values() for name, number in part.report().items()},
+                **reports(self.parts.values()),
             }
         )
         state.finished = state.finished or self.stop(values)

@@ -155,6 +155,18 @@ def test_a_part_that_cannot_be_is_refused_in_a_sentence(compose, overrides, mess
         experiment.run(compose(*overrides))
 
 
+def test_names_of_ours_are_not_for_what_a_part_reports_or_a_head_keeps(compose, monkeypatch):
+    from house.experts import Experts
+    from house.laplace import Laplace
+
+    monkeypatch.setattr(Laplace, "report", lambda self: {"loss": 0.0})
+    with pytest.raises(UserError, match=r"Laplace.report gives 'loss'"):
+        experiment.run(compose("method=laplace", "trainer.epochs=1"))
+    monkeypatch.setattr(Experts, "columns", lambda self, output: {"target": output[:, :1]})
+    with pytest.raises(UserError, match=r"Experts.columns gives 'target'"):
+        experiment.run(compose("method=experts", "trainer.epochs=1"))
+
+
 def test_a_part_says_itself_what_it_cannot_go_with(compose, monkeypatch):
     from house.spread import Spread
 
