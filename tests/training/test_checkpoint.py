@@ -69,3 +69,10 @@ def test_a_selected_checkpoint_has_its_parts(tmp_path: Path) -> None:
     torch.save({"network": {}, "value": 1.0}, tmp_path / "best.pt")
     with pytest.raises(UserError, match="has no 'epoch'"):
         checkpoint.load_best(tmp_path / "best.pt")
+
+
+def test_the_state_of_an_older_form_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """What was written before methods were made of parts has `moments` of FDS, and no `parts`."""
+    checkpoint.save(tmp_path / "last.pt", {"network": {}, "moments": None, "loss_sum": 0.0, "loss_count": 0})
+    with pytest.raises(UserError, match=r"last\.pt was written before methods were made of parts.*start again"):
+        checkpoint.load_last(tmp_path / "last.pt")
