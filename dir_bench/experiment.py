@@ -226,7 +226,7 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
         "identity": resolved.identity,
         "row_id": resolved.row_id,
         "command": list(command),
-        "departures": departures(resolved.config),
+        "departures": departures(resolved.config, resolved.dataset),
         "table_metrics": resolved.config.dataset.table_metrics,
     }
 

@@ -1,6 +1,11 @@
 """The YAML files there are: groups, and the choices of each."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from dir_bench.errors import UserError
 
@@ -22,3 +27,15 @@ def options(group: str) -> list[str]:
 def groups() -> list[str]:
     """Return the names of all config groups."""
     return sorted(path.name for path in config_dir().iterdir() if path.is_dir())
+
+
+def choice_of(group: str, settings: Mapping[str, Any]) -> str | None:
+    """Return the choice of a group whose file gives these settings; None if there is none. Null is not set."""
+    asked = {key: value for key, value in settings.items() if value is not None}
+    return next((name for name, held in _choices(group).items() if held == asked), None)
+
+
+@cache
+def _choices(group: str) -> dict[str, dict[str, Any]]:
+    held = {name: yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text()) for name in options(group)}
+    return {name: {k: v for k, v in node.items() if v is not None} for name, node in held.items()}

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from dir_bench.datasets.download.fetch import Remote
 
+STAND_IN = "stand-in data"
+"""What runs on made-up samples record."""
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -207,6 +210,15 @@ class Requiring(Protocol):
 
     def require(self) -> None:
         """UserError if files are missing, with what to get; looks at a few of many."""
+        ...
+
+
+@runtime_checkable
+class Standing(Protocol):
+    """A dataset that knows whether its files are those whose results are published."""
+
+    def stands_in(self) -> str:
+        """Return in a short phrase what is there instead, such as "stand-in data"; "" if nothing is."""
         ...
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from dir_bench.atomic import write_bytes
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.datasets.gauge import draw
 from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.pictures.contents import contents
@@ -270,6 +270,11 @@ class Images:
         if rows["path"].str.contains(MADE_UP, regex=False).any():
             return "a made-up stand-in: good for a trial, not for results", ""
         return "your own", ""
+
+    def stands_in(self) -> str:
+        """Say whether the list is one of stand-ins."""
+        made_up = self.read_list()["path"].str.contains(MADE_UP, regex=False).any()
+        return STAND_IN if made_up else ""
 
     def sample(self, folder: Path, n: int = 600, seed: int = 0) -> Path:
         """Write a stand-in: pictures of a gauge that shows the target, 0 to 100 and long-tailed, and their csv.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_text
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, build_vocabulary, holds_several, read_glove, tokenize
@@ -248,6 +248,14 @@ class STSB:
         missing = [name for name in FILES.values() if not is_plain(self.data_dir / name)]
         if missing:
             raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")
+
+    def stands_in(self) -> str:
+        """Say whether the pairs are made up, or others than the published ones."""
+        files = [(self.data_dir / name, PUBLISHED[split][1]) for split, name in FILES.items()]
+        if any(f"\t{MADE_UP}\t".encode() in path.read_bytes() for path, _ in files):
+            return STAND_IN
+        differs = any(file_hash(path) != digest for path, digest in files)
+        return "other pairs than the published ones" if differs else ""
 
     def check(self) -> CheckReport:
         """Compare counts, ranges and SHA-256 with the published files."""

@@ -108,7 +108,10 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
             yield f"{row.label}: {row.legend}."
     for kind, sign in departures(table).items():
         ways = "; ".join(kind)
-        yield f"{sign}: unlike the dataset's published recipe, so not to be held against published numbers: {ways}."
+        yield (
+            f"{sign}: departs from the dataset's recipe, so is not to be held against published numbers, nor against "
+            f"rows without {sign}: {ways}."
+        )
     if unknown := [row.label for row in table.rows if row.seeds and row.departures is None]:
         if len(unknown) < sum(bool(row.seeds) for row in table.rows):
             yield f"It is not recorded how these depart from the dataset's recipe: {', '.join(unknown)}."
