@@ -19,6 +19,7 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench train [KEY=VALUE ...]        train one run; -m sweeps over comma lists; --help lists what can be chosen
   dir-bench sweep NAME [KEY=VALUE ...]   run what is left of a table or ablation; --dry-run prints the plan only
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
+  dir-bench predict RUN FILES|CSV        what a trained network says of new samples, as a csv
   dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
   dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
   dir-bench report OUT.html [RUNS ...]   one page: tables, figures, each run's config and the command that repeats it
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train,
         "sweep": sweep,
         "evaluate": evaluate,
+        "predict": commands.predict,
         "table": commands.table,
         "plot": commands.plot,
         "report": commands.report,
@@ -230,13 +232,7 @@ def evaluate(arguments: list[str]) -> int:
         "`dir-bench train`, such as dataset=agedb",
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint of the published code (.pth.tar)")
-    parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
-    parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="MODULE",
-        help="a module of your own whose dataset, backbone or part the run was trained with; may be repeated. Other "
-        "code than this package's, torch's and torchvision's is not run for a run folder, which may be somebody's",
-    )  # fmt: skip
+    commands.add_evaluation(parser)
     asked = parser.parse_intermixed_args(arguments)
     from dir_bench import config, experiment
     from dir_bench.results.render import as_text, region_table

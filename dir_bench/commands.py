@@ -49,6 +49,18 @@ examples
   dir-bench report report.html --against paper ranksim --no-figures
 """
 
+PREDICT_HELP = """\
+what the files are
+  pictures    of agedb, imdb_wiki and images: the files themselves, or a csv with the column of paths that the dataset
+              has, relative to the csv; they are resized and normalised as in the run
+  vectors     of arrays: a csv, a row a sample, with a header and as many columns as the run was trained on
+  sentences   of sts_b: a csv with the columns sentence1 and sentence2
+
+examples
+  dir-bench predict outputs/agedb/vanilla/0123456789 face1.jpg face2.jpg
+  dir-bench predict outputs/sts_b/vanilla/0123456789 pairs.csv --out scores.csv
+"""
+
 
 def table(arguments: list[str]) -> int:
     """Print one table a dataset from run folders: mean ± std over seeds, by region, beside published numbers."""
@@ -185,3 +197,47 @@ def plot(arguments: list[str]) -> int:
     for file in written:
         print(f"wrote {file}")
     return 0
+
+
+def predict(arguments: list[str]) -> int:
+    """Write what a trained network says of new samples: a csv, in label units.
+
+    New samples have no target, so no error and no region either.
+    """
+    parser = argparse.ArgumentParser(
+        "dir-bench predict",
+        description=predict.__doc__,
+        epilog=PREDICT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder; its data have to be there, too")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, or one csv (below)")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write to this file (default: print)")
+    add_evaluation(parser)
+    asked = parser.parse_intermixed_args(arguments)
+    if asked.out is not None and asked.out.suffix.lower() != ".csv":
+        raise UserError(f"--out {asked.out}: predictions are a csv, so give it a name that ends in .csv")
+    from dir_bench import experiment
+    from dir_bench.files.text import BYTES
+
+    found = experiment.predict(asked.run, asked.files, asked.accelerator, asked.data, asked.trust)
+    text = found.to_csv(index=False)
+    if asked.out is None:
+        print(text.encode("utf-8", BYTES).decode("utf-8", "replace"), end="")
+        return 0
+    from dir_bench.atomic import write_bytes
+
+    write_bytes(asked.out, text.encode("utf-8", BYTES))
+    print(f"wrote {asked.out}: {len(found)} predictions", file=sys.stderr)
+    return 0
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """Add what it takes to build a finished run again."""
+    parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
+    parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="a module of your own whose dataset, backbone or part the run was trained with; may be repeated. Other "
+        "code than this package's, torch's and torchvision's is not run for a run folder, which may be somebody's",
+    )  # fmt: skip

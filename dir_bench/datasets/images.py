@@ -29,7 +29,7 @@ from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
 from dir_bench.files.plain import NotThere, is_missing, status
-from dir_bench.files.text import BYTES, read_csv
+from dir_bench.files.text import BYTES, one_csv, read_csv
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
@@ -270,6 +270,20 @@ class Images:
         if rows["path"].str.contains(MADE_UP, regex=False).any():
             return "a made-up stand-in: good for a trial, not for results", ""
         return "your own", ""
+
+    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ImageSplit]:
+        """Read pictures, or one csv with the column of paths, which are relative to its folder."""
+        if len(files) == 1 and files[0].suffix.lower() == ".csv":
+            table = one_csv(files)
+            if self.path_column not in table:
+                raise UserError(f"{files[0]} has no column '{self.path_column}', which names the pictures")
+            pictures = [files[0].parent / path for path in table[self.path_column]]
+        else:
+            table, pictures = pd.DataFrame({self.path_column: [*map(str, files)]}), [*files]
+        store = open_store(pictures, self.decoder, cache="none", folder=self.cache_dir, limit_gb=None,
+                           workers=self.threads, title="new pictures")  # fmt: skip
+        targets = np.full(len(pictures), np.nan, np.float32)
+        return table, ImageSplit(store, np.arange(len(pictures)), targets, self.augmentation)
 
     def stands_in(self) -> str:
         """Say whether the list is one of stand-ins."""
