@@ -190,9 +190,17 @@ def plot(arguments: list[str]) -> int:
         "--out", type=Path, action="append", default=[], metavar="FILE",
         help=".png, .svg or .pdf; may be repeated (default: plots/NAME.png in the folder that the runs share)",
     )  # fmt: skip
+    parser.add_argument("--metric", metavar="NAME", help="what cd ranks methods by (default: mae)")
+    parser.add_argument("--region", default="all", metavar="NAME", help="of the test split, for cd (default: all)")
     asked = parser.parse_intermixed_args(arguments)
     written = plots.plot(
-        asked.name, asked.runs or ["outputs"], reference=asked.reference, anchors=asked.anchor, out=asked.out
+        asked.name,
+        asked.runs or ["outputs"],
+        reference=asked.reference,
+        anchors=asked.anchor,
+        metric=asked.metric,
+        region=asked.region,
+        out=asked.out,
     )
     for file in written:
         print(f"wrote {file}")
