@@ -20,7 +20,7 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench sweep NAME [KEY=VALUE ...]   run what is left of a table or ablation; --dry-run prints the plan only
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
   dir-bench predict RUN FILES|CSV        what a trained network says of new samples, as a csv
-  dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
+  dir-bench table [RUNS ...]             mean and 95 % interval over seeds, by region, beside the published numbers
   dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
   dir-bench report OUT.html [RUNS ...]   one page: tables, figures, each run's config and the command that repeats it
   dir-bench data list                    the datasets, what each needs and whether it is there

@@ -14,7 +14,7 @@ what is shown
               of their own. Runs that are not finished, or damaged, are listed below the table with the reason
   a hole      –, with the command that fills it: a seed that other rows have; with --holes also the paper's rows
   n/a         its runs have no such number: a region without samples, a correlation of constant predictions
-  marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): mean ± std overlap, or
+  marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): intervals overlap, or
               with --compare no significant difference; † or ‡ differs significantly from the row of --compare
   --compare   †: a paired t-test over the seeds that two rows share, five or more, so that a claim is one about methods
               and not about seeds; Holm's correction over all cells of the table. With --test samples ‡: a sign-flip
@@ -63,7 +63,9 @@ examples
 
 
 def table(arguments: list[str]) -> int:
-    """Print one table a dataset from run folders: mean ± std over seeds, by region, beside published numbers."""
+    """Print one table a dataset from run folders: means over seeds and their 95 % intervals, by region, beside
+    published numbers.
+    """
     parser = argparse.ArgumentParser(
         "dir-bench table",
         description=table.__doc__,
@@ -135,6 +137,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", choices=("seeds", "samples"), default="seeds", help="what --compare tests over (below)"
     )
+    parser.add_argument(
+        "--spread", choices=("interval", "std"), default="interval",
+        help="behind the ±: half of the mean's 95 %% interval over seeds (default), or the sample standard deviation",
+    )  # fmt: skip
     parser.add_argument("--gains", action="store_true", help="gains over VANILLA below each row, and of the best row")
     parser.add_argument(
         "--holes", action="store_true", help="show the paper's rows that have no run, and what runs them"
@@ -163,6 +169,7 @@ def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
         "over": asked.test,
         "gains": asked.gains,
         "presets": presets,
+        "spread": asked.spread,
     }
 
 

@@ -91,7 +91,7 @@ class Csv:
 
 
 def one_csv(files: Sequence[Path]) -> pd.DataFrame:
-    """Return all columns of the one csv among `files`, text, indexed by line; UserError if it is none, or has no row."""
+    """Return all columns of one csv, text, indexed by line; UserError if it is not one, is none, or has no row."""
     if len(files) != 1 or files[0].suffix.lower() != ".csv":
         raise UserError(f"{' '.join(map(str, files[:3]))}: give one file whose name ends in .csv")
     held = read_csv(files[0])

@@ -137,7 +137,7 @@ def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     papers = list(dict.fromkeys(paper for table in tables for paper in table.against))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    heads = ("metric", "region", "mean", "std", "n", "best", "within_noise", "gain", "p", "p_holm")
+    heads = ("metric", "region", "mean", "std", "half_interval", "n", "best", "within_noise", "gain", "p", "p_holm")
     more = ("label_stands_for", "departures", "tested_over")
     writer.writerow(["dataset", "title", "method", *heads, *more, *(f"published_{paper}" for paper in papers)])
     for table in tables:
@@ -158,7 +158,13 @@ def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
             numbers = {**dict.fromkeys(heads), "metric": column[0], "region": column[1], "gain": gain}
             label = f"OURS (BEST) VS. {REFERENCE}"
             writer.writerow(
-                [visible(table.dataset), visible(table.title), label, *numbers.values(), *[None] * len(papers)]
+                [
+                    visible(table.dataset),
+                    visible(table.title),
+                    label,
+                    *numbers.values(),
+                    *[None] * len((*more, *papers)),
+                ]
             )
     return buffer.getvalue()
 
@@ -216,6 +222,7 @@ def _plain_cell(row: Row, column: Column, marks: _Marks) -> dict[str, Any]:
         "region": column[1],
         "mean": mean,
         "std": std,
+        "half_interval": cell.half if cell is not None else None,
         "n": n,
         "best": row.label in best,
         "within_noise": row.label in near,

@@ -22,7 +22,19 @@ from dir_bench.schema import NUMBERLESS, unset
 
 COLUMNS = (
     *("dataset", "title", "label", "method", "slug", "seed", "row_id", "identity", "path", "state"),
-    *("region", "metric", "value", "count", "monitor", "table_metrics", "command", "commit", "legend", "departures"),
+    *(
+        "region",
+        "metric",
+        "value",
+        "count",
+        "monitor",
+        "table_metrics",
+        "command",
+        "commit",
+        "release",
+        "legend",
+        "departures",
+    ),
 )
 
 _LONGEST = 40  # characters of these in a label, before a letter stands for them
@@ -119,7 +131,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         return None
     try:
         metrics = folder.read_metrics()
-        commit = _commit(folder.read_environment())
+        environment = folder.read_environment()
         folder.read_status()
         folder.read_config_text()
     except Damaged as error:
@@ -139,7 +151,8 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         "monitor": _monitor(metrics.get("monitor") or {}),
         "table_metrics": ",".join(metrics.get("table_metrics") or ()),
         "command": shlex.join(metrics.get("command") or ()),
-        "commit": commit,
+        "commit": _commit(environment),
+        "release": str(environment.get("dir_bench") or ""),
         "departures": None if departures is None else "\n".join(departures),
         "test": metrics["test"],
     }

@@ -24,7 +24,7 @@ from dir_bench.files.values import visible
 from dir_bench.labels.regions import REGIONS
 from dir_bench.results.published import PER_CENT, decimals, full_name, methods, sources
 from dir_bench.results.records import Problem
-from dir_bench.results.rows import REFERENCE, Column, Row, Table
+from dir_bench.results.rows import REFERENCE, SPREADS, Column, Row, Table
 
 HOLE = "–"
 UNDEFINED = "n/a"
@@ -97,7 +97,9 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
         yield f"{best}: best of its column."
     if any(table.within_noise(column) for column in table.columns):
         paired = "the paired test finds no difference to it (p ≥ 0.05 after Holm's correction)"
-        overlap = "its mean ± standard deviation overlaps the best's"
+        overlap = (
+            f"its {'95 % interval' if table.spread == 'interval' else 'mean ± standard deviation'} overlaps the best's"
+        )
         yield f"{near}: within noise of the best, {overlap if table.near is None else paired}."
     if any(test.significant for row in table.rows for test in row.tests.values()):
         yield f"{MARKS[table.compared_over]}: differs from {table.compared}, {_TESTED[table.compared_over]}"
@@ -116,7 +118,7 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
         if len(unknown) < sum(bool(row.seeds) for row in table.rows):
             yield f"It is not recorded how these depart from the dataset's recipe: {', '.join(unknown)}."
     if any(len(row.seeds) > 1 for row in table.rows):
-        yield "Mean ± sample standard deviation over seeds."
+        yield f"Mean ± {SPREADS[table.spread]}."
     if table.top_gains or any(row.gains for row in table.rows):
         yield f"Gains are over {REFERENCE}'s mean in label units, more is better; OURS are the rows with LDS or FDS."
     if any(row.seeds and column not in row.cells for row in table.rows for column in table.columns):
@@ -220,8 +222,8 @@ def _cell(table: Table, row: Row, column: Column) -> str:
     if cell is None:
         return UNDEFINED if row.seeds else HOLE
     text = number(table.title, column[0], cell.mean)
-    if cell.std is not None:
-        text += f" ± {number(table.title, column[0], cell.std)}"
+    if (spread := cell.spread(table.spread)) is not None:
+        text += f" ± {number(table.title, column[0], spread)}"
     return text if cell.n == len(row.seeds) else f"{text} (n={cell.n})"
 
 

@@ -54,7 +54,7 @@ def rows(errors: dict[str, np.ndarray], **more: Any) -> pd.DataFrame:
             "dataset": "d", "title": "D", "label": name, "method": name, "slug": name, "seed": seed, "row_id": name,
             "identity": f"{name}{seed}", "path": f"{name}/{seed}", "state": "done", "region": region, "metric": metric,
             "value": values[seed, column], "count": 9, "monitor": "mae", "table_metrics": "mae,gm", "command": "",
-            "commit": "", "legend": "", "departures": None, **more,
+            "commit": "", "release": "", "legend": "", "departures": None, **more,
         }
         for name, values in errors.items()
         for seed in range(len(values))
@@ -105,8 +105,8 @@ def test_the_default_test_passes_the_trial_that_the_one_over_samples_fails(tmp_p
     for seed in range(10):
         error = np.abs(rng.normal(0, 1, 80) + 5 + 0.4 * rng.normal())
         held = {"target": target, "prediction": target + error, "index": np.arange(80)}
-        make_run(tmp_path, {"all": {"count": 80, "mae": error.mean()}}, seed=seed, predictions=held, table_metrics=["mae"],
-                 settings={"dataset": {"name": "d", "bins": bins, "extra_errors": "none"},
+        make_run(tmp_path, {"all": {"count": 80, "mae": error.mean()}}, seed=seed, predictions=held,
+                 table_metrics=["mae"], settings={"dataset": {"name": "d", "bins": bins, "extra_errors": "none"},
                            "semantics": {"zero_error": 0.0}})  # fmt: skip
     records = collect([tmp_path])[0]
     halves, trials = load_trial().halves, 12
@@ -155,7 +155,7 @@ def test_rows_of_another_recipe_are_marked_in_every_format_and_not_tested(tmp_pa
     assert "SQINV §1" in shown["text"]
     assert "unlike §1" in shown["text"]
     assert r"SQINV \S{}1" in shown["latex"]
-    assert r"\S{}1: unlike" in shown["latex"]
+    assert r"\S{}1: departs" in shown["latex"]
     assert r"$^\dagger$: differs from VANILLA" in shown["latex"]
     assert "Not tested, as they depart from the dataset's recipe in other ways than VANILLA: SQINV." in shown["text"]
     (made,) = json.loads(shown["json"])["tables"]

@@ -88,8 +88,8 @@ def from_json(text: str) -> dict[str, list[str]]:
         for cell in row["cells"]:
             absent = UNDEFINED if row["seeds"] else HOLE
             shown = absent if cell["mean"] is None else number("STS-B-DIR", cell["metric"], cell["mean"])
-            if cell["std"] is not None:
-                shown += f" ± {number('STS-B-DIR', cell['metric'], cell['std'])}"
+            if cell["half_interval"] is not None:
+                shown += f" ± {number('STS-B-DIR', cell['metric'], cell['half_interval'])}"
             cells.append(shown if cell["n"] in (0, len(row["seeds"])) else f"{shown} (n={cell['n']})")
         found[row["label"]] = cells
     return found
@@ -141,7 +141,7 @@ def test_every_format_marks_the_same_cells(tmp_path: Path, make_run: Make, regio
         for seed, mae in enumerate(values):
             make_run(tmp_path, regions(mae, 4.0), method=method, seed=seed, table_metrics=["mae"])
     # 7.2 ± 0.28 is best; 7.4 ± 0.14 overlaps it, 9.05 ± 0.07 does not
-    (found,) = tables = summarise(collect([tmp_path])[0])
+    (found,) = tables = summarise(collect([tmp_path])[0], spread="std")
     assert found.best(("mae", "all")) == {"VANILLA"}
     assert found.within_noise(("mae", "all")) == {"INV"}
     text = render(tables, "text", width=200, colour=False)

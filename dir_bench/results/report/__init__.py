@@ -80,6 +80,7 @@ def page(
     over: Over = "seeds",
     gains: bool = False,
     presets: Sequence[str] | None = None,
+    spread: str = "interval",
     figures: bool = True,
 ) -> str:
     """Return the report as HTML.
@@ -87,13 +88,14 @@ def page(
     Args:
         paths: Run folders, or folders that hold some.
         title: Of the page; by default the datasets'.
-        against: See `tables.table`, as for the six that follow.
+        against: See `tables.table`, as for the seven that follow.
         metrics: See there.
         regions: See there.
         compare: See there; the gains of figures are over this row too.
         over: See there.
         gains: See there.
         presets: See there.
+        spread: See there.
         figures: Whether to draw figures.
 
     Raises:
@@ -109,6 +111,7 @@ def page(
         over=over,
         gains=gains,
         presets=presets,
+        spread=spread,
     )
     unread = [problem for table in tables for problem in table.left_out]
     problems, records = problems + unread, without(records, unread)
