@@ -38,7 +38,7 @@ def feature_statistics(trainer: Trainer, split: Split, bins: TargetBins) -> dict
         for _, tensors in on_device(labelled, fabric):
             inputs, targets = split.prepare(*tensors)
             with fabric.autocast():
-                features = module.backbone(inputs)
+                features = module.backbone(fabric.strategy.precision.convert_input(inputs))
             moments.add(features, targets)
     moments.reduce(trainer.processes.sum)
     count, mean, variance = (table.cpu().numpy() for table in moments.by_row())
