@@ -37,6 +37,30 @@ Start here (a minute on two cores, nothing to download):
 `dir-bench VERB --help` says more of each. Exit codes: 0 all is well, 1 a run failed, 2 a mistake in what was asked.
 """
 
+_TRAIN_HELP = """\
+dir-bench train: train one run, or a sweep with -m, and print its errors by region.
+
+== What can be chosen (GROUP=CHOICE) ==
+{choices}
+
+== What can be set (KEY=VALUE) ==
+seed=0  paths.data=data  paths.outputs=outputs
+trainer.epochs  trainer.max_steps  trainer.batch_size  trainer.eval_every  trainer.patience  trainer.devices
+lds.kernel_size  lds.sigma  fds.kernel_size  fds.sigma  fds.momentum  fds.statistics  optimizer.lr
+and every other key that `dir-bench train --cfg job` prints.
+
+== Examples ==
+dir-bench train                                                 the embedded dataset, a minute
+dir-bench train method=sqinv_lds_fds seed=1                     a row of the paper's tables, by name
+dir-bench train dataset=sts_b reweight=inv lds=gaussian         the toggles one by one
+dir-bench train dataset=imdb_wiki subset=skew_2                 a training set with gaps; zero-shot regions
+dir-bench train -m method=vanilla,sqinv_lds seed=0,1,2          a sweep; finished runs are skipped
+dir-bench train semantics=paper semantics.fds_lag=alias         the paper's reading, but for one quirk
+dir-bench train dataset=sts_b --cfg job                         print the config, train nothing
+
+A run is a folder, outputs/<dataset>/<method>/<identity>/. The same command resumes an interrupted run.
+"""
+
 _SWEEP_HELP = """\
 examples:
   dir-bench sweep gauge_table --dry-run                          how many jobs, how many are done, how long the rest
@@ -101,7 +125,10 @@ def train(arguments: list[str]) -> int:
     overrides = config.as_typed(asked.overrides, sweep=asked.multirun)
     if asked.multirun:
         return _sweep(overrides, asked.config_dir)
-    if not (asked.help or asked.hydra_help):
+    if asked.help:
+        print(_TRAIN_HELP.format(choices=config.described()))
+        return 0
+    if not asked.hydra_help:
         named = next((a.split("=")[1] for a in overrides if a.startswith(("+sweep=", "sweep="))), None)
         if named:
             raise UserError(f"+sweep={named} is many runs: add -m, or take `dir-bench sweep {named}`")
@@ -228,7 +255,7 @@ def evaluate(arguments: list[str]) -> int:
         "what",
         nargs="+",
         metavar="RUN | KEY=VALUE",
-        help="a run folder, such as outputs/gauge/vanilla/0123456789; with --checkpoint, settings as for "
+        help="run folders, such as outputs/gauge/vanilla/0123456789; with --checkpoint, settings as for "
         "`dir-bench train`, such as dataset=agedb",
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint of the published code (.pth.tar)")
@@ -243,15 +270,14 @@ def evaluate(arguments: list[str]) -> int:
         settings.trainer.accelerator = asked.accelerator or settings.trainer.accelerator
         print(as_text(region_table(experiment.evaluate_official(settings, asked.checkpoint))), end="")
         return 0
-    if len(asked.what) > 1:
-        raise UserError(f"one run at a time, not {len(asked.what)}: dir-bench evaluate {asked.what[0]}")
-    run = Path(asked.what[0])
-    metrics = experiment.evaluate(run, asked.accelerator, asked.data, asked.trust)
-    print(as_text(region_table(metrics)), end="")
-    folder = RunFolder(run)
-    if folder.state == "done":
-        same = experiment.repeats(run, metrics)
-        print("equal to the recorded metrics.json" if same else "differs from the recorded metrics.json in its digits")
+    for run in map(Path, asked.what):
+        if len(asked.what) > 1:
+            print(f"\n{run}")
+        metrics = experiment.evaluate(run, asked.accelerator, asked.data, asked.trust)
+        print(as_text(region_table(metrics)), end="")
+        if RunFolder(run).state == "done":
+            same = experiment.repeats(run, metrics)
+            print(f"{'equal to' if same else 'differs in its digits from'} the recorded metrics.json")
     return 0
 
 
@@ -272,6 +298,8 @@ def data(arguments: list[str]) -> int:
     sample.add_argument("--size", type=int, help="number of samples (of pairs and frames: of those for training)")
     fetch.add_argument("--mirror", metavar="URL", help="take the files, under their own names, from this address")
     split.add_argument("--seed", type=int, help="of the draw (default: the published one, or 0 where there was none)")
+    for action in (listing, check, prepare):
+        action.add_argument("--config-dir", metavar="DIR", help="a folder of your own beside configs/")
     for action in (check, prepare):
         action.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings as for `dir-bench train`")
     # argparse takes positionals in one stretch only; people write settings after options too.
@@ -283,7 +311,7 @@ def data(arguments: list[str]) -> int:
     from dir_bench import inspection
 
     if asked.action == "list":
-        print(inspection.list_datasets(asked.data))
+        print(inspection.list_datasets(asked.data, asked.config_dir))
         return 0
     if asked.action == "sample":
         print(f"wrote {inspection.sample(asked.name, asked.data, asked.size)}")
@@ -295,7 +323,7 @@ def data(arguments: list[str]) -> int:
         print(f"wrote {inspection.split(asked.name, asked.data, asked.seed)}")
         return 0
     look = inspection.prepare if asked.action == "prepare" else inspection.check
-    text, problems = look(asked.name, asked.data, settings)
+    text, problems = look(asked.name, asked.data, settings, asked.config_dir)
     print(text)
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)

@@ -30,6 +30,7 @@ examples
   dir-bench table outputs/agedb --compare VANILLA --gains
   dir-bench table --against paper ranksim --holes        beside two papers; what is still to run
   dir-bench table --metrics mae --regions all few --out table.tex
+  dir-bench table --select lr --compare VANILLA          each method at the learning rate that validation chooses
 """
 
 REPORT_HELP = """\
@@ -80,9 +81,13 @@ def table(arguments: list[str]) -> int:
     from dir_bench.results.tables import table as make_table
 
     suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
+    if asked.out and not asked.format and asked.out.suffix not in suffixes:
+        raise UserError(
+            f"--out {asked.out}: no format ends in '{asked.out.suffix}': {', '.join(suffixes)}; or --format"
+        )
     text = make_table(
         runs,
-        asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
+        asked.format or (suffixes[asked.out.suffix] if asked.out else "text"),
         **choices,
         colour=False if asked.out else None,
     )
@@ -141,6 +146,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--spread", choices=("interval", "std"), default="interval",
         help="behind the ±: half of the mean's 95 %% interval over seeds (default), or the sample standard deviation",
     )  # fmt: skip
+    parser.add_argument(
+        "--select", nargs="*", metavar="KEY",
+        help="of rows that differ in these settings alone (lr; default: in any), show the best on validation alone",
+    )  # fmt: skip
     parser.add_argument("--gains", action="store_true", help="gains over VANILLA below each row, and of the best row")
     parser.add_argument(
         "--holes", action="store_true", help="show the paper's rows that have no run, and what runs them"
@@ -150,7 +159,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
     """Return the folders to search, and the arguments of `tables.table` that were asked for."""
     # After --against argparse takes every word for a paper; people write folders there too.
-    folders = [name for name in asked.against[1:] if Path(name).is_dir()]
+    folders = [name for name in (*asked.against[1:], *(asked.select or ())) if Path(name).is_dir()]
+    if asked.select is not None:
+        asked.select = [name for name in asked.select if name not in folders]
     papers = [name for name in asked.against if name not in folders]
     runs = [*asked.runs, *map(Path, folders)]
     for folder in runs:
@@ -170,6 +181,7 @@ def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
         "gains": asked.gains,
         "presets": presets,
         "spread": asked.spread,
+        "select": asked.select,
     }
 
 

@@ -53,7 +53,7 @@ def _from_recipe(config: Config, recipe: Config) -> Iterator[str]:
     yield _other(_length(config.trainer), _length(recipe.trainer))
     second, usual = config.stages.epochs, recipe.dataset.recipe.rrt_epochs
     if config.stages.on and second != usual:
-        yield f"second stage of {second} epochs, not {usual}"
+        yield f"second stage of {second} epoch{'s' * (second != 1)}, not {usual}"
     if config.trainer.patience != recipe.trainer.patience:
         yield _other(_patience(config.trainer), _patience(recipe.trainer))
     if config.trainer.batch_size != recipe.trainer.batch_size:
@@ -83,8 +83,8 @@ def _network(node: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
 
 
 def _length(trainer: TrainerConfig) -> str:
-    bounds = ((trainer.epochs, "epochs"), (trainer.max_steps, "steps"))
-    return " or ".join(f"{bound} {unit}" for bound, unit in bounds if bound is not None)
+    bounds = ((trainer.epochs, "epoch"), (trainer.max_steps, "step"))
+    return " or ".join(f"{bound} {unit}{'s' * (bound != 1)}" for bound, unit in bounds if bound is not None)
 
 
 def _patience(trainer: TrainerConfig) -> str:

@@ -22,7 +22,9 @@ def test_a_datasets_own_recipe_departs_in_nothing_but_its_start(dataset: str) ->
 
 
 def test_a_method_is_no_departure() -> None:
-    jobs = [["dataset=agedb", f"method={method}", "optimizer.lr=0.1"] for method in config.options("method")]
+    jobs = [
+        ["dataset=agedb", f"method={method}", "optimizer.lr=0.1"] for method in ("rrt_lds_fds", "rnc", "crt", "uvote")
+    ]
     for job, settings in zip(jobs, config.compose_all(jobs), strict=True):
         assert departures(settings) == [], job
 
@@ -39,10 +41,10 @@ def test_a_method_is_no_departure() -> None:
         ("agedb", "trainer.select=last", "tested at its last epoch, not the best"),
         ("agedb", "dataset.monitor=gm", "selected by gm, not mae"),
         ("agedb", "dataset.source.size=64", "size=64, not 224"),
-        ("agedb", "method=rrt stages.epochs=1", "second stage of 1 epochs, not 30"),
+        ("agedb", "method=rrt stages.epochs=1", "second stage of 1 epoch, not 30"),
         ("nyud2", "backbone.weights=FILE dataset.source.select_on=test", "select_on=test, not validation"),
         ("sts_b", "dataset.source.glove=FILE trainer.patience=null", "no patience, not patience 10"),
-        ("images", "dataset.source.size=64 trainer.epochs=1", "1 epochs, not 90 epochs"),
+        ("images", "dataset.source.size=64 trainer.epochs=1", "1 epoch, not 90 epochs"),
     ],
 )
 def test_each_departure_is_said(dataset: str, changes: str, said: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -19,9 +20,10 @@ def config_dir() -> Path:
     raise UserError(f"no configs found beside {package}: the installation is incomplete, install dir-bench again")
 
 
-def options(group: str) -> list[str]:
-    """Return the choices of a config group, by the files that are there."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+def options(group: str, extra_dir: str | None = None) -> list[str]:
+    """Return the choices of a config group, by the files that are there, and in a folder of one's own beside them."""
+    folders = [config_dir(), *([Path(extra_dir)] if extra_dir else [])]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
 def groups() -> list[str]:
@@ -39,3 +41,15 @@ def choice_of(group: str, settings: Mapping[str, Any]) -> str | None:
 def _choices(group: str) -> dict[str, dict[str, Any]]:
     held = {name: yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text()) for name in options(group)}
     return {name: {k: v for k, v in node.items() if v is not None} for name, node in held.items()}
+
+
+def described() -> str:
+    """Return all groups with their choices, and what the first comment of each file says of it in half a line."""
+    lines = []
+    for group in groups():
+        lines.append(f"{group}=")
+        for name in options(group):
+            text = (config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")
+            comments = (line[2:] for line in text.splitlines() if line.startswith("# ") and line[2] != "@")
+            lines.append(f"  {name:<21} {shorten(next(comments, ''), 90, placeholder=' …')}".rstrip())
+    return "\n".join(lines)

@@ -158,6 +158,11 @@ class Images:
         return f"your own pictures: {self.list_path} with columns {columns}; paths are relative to its folder"
 
     @property
+    def pictures_wanted(self) -> str:
+        """What is to be done where the list is there and the pictures are not."""
+        return f"put them there, or mend the paths, which are relative to {self.data_dir}"
+
+    @property
     def sample_command(self) -> str:
         """What makes a stand-in."""
         return f"`dir-bench data sample {self.data_dir.name}` writes a small stand-in"
@@ -190,7 +195,7 @@ class Images:
         parts = [np.flatnonzero(split == name) for name in SPLITS]
         for name, part in zip(SPLITS, parts, strict=True):
             if not len(part):
-                raise UserError(f"{self.list_path} has no picture of the split '{name}': give it some")
+                raise UserError(self._empty(name))
         train, val, test = (ImageSplit(store, part, targets[part], self.augmentation) for part in parts)
         return Data(train, val, test, backbone_kwargs={"in_channels": 3, "size": self.size})
 
@@ -226,6 +231,9 @@ class Images:
         self._refuse(two_splits, table[self.path_column], "is listed in two splits")
         return rows
 
+    def _empty(self, split: str) -> str:
+        return f"{self.list_path} has no picture of the split '{split}': give it some"
+
     def _refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str) -> None:
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
@@ -243,7 +251,10 @@ class Images:
         self._require_list()
         first = read_csv(self.list_path, most_rows=20).frame([self.path_column])[self.path_column]
         if len(first) and all(is_missing(self.data_dir / path) for path in first):
-            raise UserError(f"missing {self.requirements}; {self.sample_command}")
+            raise UserError(
+                f"{self.list_path} is there, and the pictures that it names are missing, such as "
+                f"{self.data_dir / first.iloc[0]}: {self.pictures_wanted}"
+            )
 
     def check(self) -> CheckReport:
         """Read the list and decode every picture, in parallel; report counts, ranges, and what is wrong."""
@@ -261,6 +272,7 @@ class Images:
             verify(files, self.decoder.decode, workers=self.threads, title=f"checking {self.data_dir.name}")
         )
         targets = {name: rows.loc[rows["split"] == name, "target"].to_numpy() for name in SPLITS}
+        problems += [self._empty(name) for name in SPLITS if not len(targets[name])]
         facts["list"], differs = self._compare_with_published(rows)
         problems += [differs] if differs else []
         return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=targets["train"]), targets)

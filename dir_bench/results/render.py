@@ -168,6 +168,25 @@ def region_table(metrics: Mapping[str, Any]) -> RichTable:
     return _grid(["region", "samples", *(visible(heading(name)) for name in names)], body)
 
 
+def regions_note(config: Mapping[str, Any], regions: Iterable[str]) -> str:
+    """Return one line that says what the regions of a run's table are, from its config."""
+    shots = config["dataset"]["regions"]
+    many, few = shots["many_over"], shots["few_under"]
+    said = {
+        "many": f"many: labels whose bin has more than {many:g} training samples",
+        "medium": "medium: as many or fewer",
+        "few": f"few: fewer than {few:g}",
+        "with_data": "with_data: any",
+        "zero": "zero: none",
+        "interp": "interp: none, between labels that have some",
+        "extrap": "extrap: none, beyond them",
+    }
+    if any(shots.get(name) for name in ("many", "medium", "few")):
+        said |= {"many": "many, medium, few: the dataset's own lists of labels"}
+        del said["medium"], said["few"]
+    return "; ".join(text for name, text in said.items() if name in regions)
+
+
 def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: bool | None = None) -> str:
     """Return what `rich` would print: terminal codes only if `colour`, and no number cut to fit `width`."""
     width = width or shutil.get_terminal_size((100, 24)).columns

@@ -15,7 +15,7 @@ import pandas as pd
 from dir_bench.errors import UserError, nearest
 from dir_bench.evaluation.extra import more_is_better
 from dir_bench.labels.regions import MAIN_REGIONS, REGIONS
-from dir_bench.results import comparison, published
+from dir_bench.results import comparison, published, selection
 from dir_bench.results.export import check_format, render
 from dir_bench.results.holes import fill_command, missing_rows
 from dir_bench.results.records import Problem, collect
@@ -38,6 +38,7 @@ def table(
     gains: bool = False,
     presets: Sequence[str] | None = None,
     spread: str = "interval",
+    select: Sequence[str] | None = None,
     width: int | None = None,
     colour: bool | None = None,
 ) -> str:
@@ -54,6 +55,7 @@ def table(
         gains: Whether to show gains over VANILLA.
         presets: The method presets there are. With them, rows of the paper's table that have no run are shown as
             holes, with the command that fills each.
+        select: Of rows that differ in these settings alone, only the best on validation is shown, see `selection`.
         spread: What stands behind the ±: the "interval" of 95 %, or the "std".
         width: Characters in a line of text; by default the terminal's.
         colour: Whether text may carry terminal codes; by default, if standard output is a terminal.
@@ -74,6 +76,7 @@ def table(
         gains=gains,
         presets=presets,
         spread=spread,
+        select=select,
     )
     problems += [problem for made in tables for problem in made.left_out]
     if format == "csv":  # the one format with no place for them
@@ -103,6 +106,7 @@ def summarise(
     gains: bool = False,
     presets: Sequence[str] | None = None,
     spread: str = "interval",
+    select: Sequence[str] | None = None,
 ) -> list[Table]:
     """Turn records (see `records.collect`) into one table per dataset, and per curated subset of one.
 
@@ -118,9 +122,13 @@ def summarise(
             if name not in known and known:
                 hint = nearest(name, known)
                 raise UserError(f"No run has the {column} '{name}'{hint}: there are {', '.join(known)}.")
+    picked: dict[str, list[str]] = {}
+    if select is not None and not records.empty:
+        records, picked = selection.select(records, select)
     parts = [part for _, part in records.groupby(["dataset", "title"], sort=True)]
     choices = (metrics, regions, papers, presets, gains, spread)
     tables = [_summarise_dataset(part, *choices) for part in parts]
+    tables = [replace(table, notes=(*picked.get(table.title, ()), *table.notes)) for table in tables]
     if compare is None or not tables:
         return tables
     found = []
