@@ -81,13 +81,13 @@ def table(arguments: list[str]) -> int:
     from dir_bench.results.tables import table as make_table
 
     suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
-    if asked.out and not asked.format and asked.out.suffix not in suffixes:
+    if asked.out and not asked.format and asked.out.suffix not in ("", *suffixes):
         raise UserError(
             f"--out {asked.out}: no format ends in '{asked.out.suffix}': {', '.join(suffixes)}; or --format"
         )
     text = make_table(
         runs,
-        asked.format or (suffixes[asked.out.suffix] if asked.out else "text"),
+        asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
         **choices,
         colour=False if asked.out else None,
     )
