@@ -27,7 +27,7 @@ def departures(config: Config, dataset: Dataset | None = None) -> list[str]:
         config: Of the run.
         dataset: Its data, if it is to be said whether they are a stand-in.
     """
-    found = [dataset.stands_in()] if isinstance(dataset, Standing) else []
+    found: list[str] = [dataset.stands_in()] if isinstance(dataset, Standing) else []
     if config.dataset.name in configs.options("dataset"):
         found += _from_recipe(config, _recipe(config.dataset.name))
     found += [start.without for start in missing_starts(config)]

@@ -252,7 +252,7 @@ class STSB:
             if empty := [line for line, words in zip(table.index, sentences, strict=True) if not words]:
                 raise UserError(f"{files[0]}, line {empty[0]}: {name} holds no word")
             columns.append(Sentences.of(sentences, vocabulary))
-        return table, PairSplit(*columns, np.full(len(table), np.nan, np.float32))
+        return table, PairSplit(columns[0], columns[1], np.full(len(table), np.nan, np.float32))
 
     def _tokenize(self, path: Path) -> TokenPairs:
         pairs = read_pairs(path)

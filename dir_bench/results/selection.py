@@ -44,7 +44,7 @@ def select(records: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, di
                 about = f"{method}: {what}, chosen by {part['monitor'].iloc[0]} among {len(family)}"
                 notes.setdefault(str(title), []).append(f"{about}.")
             if len(families) == 1:
-                part = part.assign(label=method, legend="")
+                part = part.assign(label=str(method), legend="")
             kept.append(part)
     for key in keys:
         if not any(name == key or name.endswith(f".{key}") for name in met):

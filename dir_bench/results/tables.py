@@ -253,7 +253,7 @@ def _notes(records: pd.DataFrame, runs: pd.DataFrame, columns: Sequence[Column])
 
 def _code(runs: pd.DataFrame) -> list[str]:
     """Return with which release, and which commits of it, these runs were made; and that they were with several."""
-    made = {release: part for release, part in runs.groupby("release", sort=True)}
+    made = {str(release): part for release, part in runs.groupby("release", sort=True)}
     commits = {release: sorted({c for c in part["commit"] if c}) for release, part in made.items()}
     said = [
         " ".join([f"dir_bench {release}" if release else "", f"({', '.join(c)})" if release and c else ", ".join(c)])
