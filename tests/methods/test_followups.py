@@ -12,6 +12,7 @@ from scipy.stats import gaussian_kde, rankdata
 from torch import nn
 
 from dir_bench import config
+from dir_bench.assembly import build_network, parameter_groups
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
 from dir_bench.methods import balanced_mse, bsam, dense_weight, dist_loss, uvote
@@ -230,3 +231,18 @@ def test_every_published_module_says_where_its_formula_is_from():
         text = (Path(balanced_mse.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
         assert "Source:" in text
         assert "nothing" in text.split('"""')[1]
+
+
+def test_the_scales_of_uvote_learn_at_a_tenth_of_the_rate_as_published():
+    chosen = config.compose(["method=uvote", "dataset.source.n_train=100", "dataset.source.n_test_per_bin=1"])
+    network = build_network(chosen, config.build(chosen.dataset.source).load())
+    groups = parameter_groups(network, 0.002)
+    assert [group.get("lr") for group in groups] == [None, pytest.approx(0.0002)]
+    scales = network.regressor.each[1]
+    assert [id(p) for p in groups[1]["params"]] == [id(p) for p in scales.parameters()]
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, network.parameters()))
+    output = network.eval()(torch.zeros(2, 1, 32, 32))[0]
+    assert output.shape == (2, 4)
+    assert output.abs().max() < 1  # all experts begin alike, with scales of about 1
+    alone = config.compose(["method=uvote", "parts.head.scale_lr=1"])
+    assert isinstance(build_network(alone, config.build(chosen.dataset.source).load()).regressor, nn.Linear)
