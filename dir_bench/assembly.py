@@ -110,6 +110,7 @@ def build_parts(config: Config, data: Data, backbone: Backbone) -> dict[str, Par
         feature_dim=backbone.feature_dim,
         backbone=backbone,
         statistics_split=data.fds,
+        dense=config.dataset.dense,
     )
     own = {name: toggle.part(config, facts) for name, toggle in vars(config).items() if isinstance(toggle, Toggle)}
     parts = {name: part for name, part in own.items() if part is not None}

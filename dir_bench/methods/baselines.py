@@ -104,7 +104,7 @@ class TrainMedian(Fitted):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        if np.ndim(facts.targets) == 1:
+        if not facts.dense:
             value = np.median(np.asarray(facts.targets, np.float64))
         else:
             below = np.concatenate([[0], np.cumsum(facts.counts)])
