@@ -45,7 +45,8 @@ def _from_recipe(config: Config, recipe: Config) -> Iterator[str]:
     if not config.dataset.standardize:  # the files and settings of own data are everybody's own
         yield from _of_source(config, recipe)
     ours, theirs = (_network(each.backbone, recipe.backbone) for each in (config, recipe))
-    if ours != theirs:
+    by_the_method = "head" in config.parts and not config.backbone.get("features", True)  # on inputs, without a network
+    if ours != theirs and not by_the_method:
         yield f"backbone {ours}, not {theirs}"
     if recipe.backbone.get("weights", "") is None and config.backbone.get("weights") is not None:
         if "backbone.weights" not in (start.key for start in recipe.dataset.start):
