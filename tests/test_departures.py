@@ -22,10 +22,8 @@ def test_a_datasets_own_recipe_departs_in_nothing_but_its_start(dataset: str) ->
 
 
 def test_a_method_is_no_departure() -> None:
-    jobs = [
-        ["dataset=agedb", f"method={method}", "optimizer.lr=0.1"]
-        for method in ("rrt_lds_fds", "rnc", "crt", "uvote", "ridge", "train_median")
-    ]
+    methods = ("rrt_lds_fds", "rnc", "crt", "uvote", "ridge", "train_median")
+    jobs = [["dataset=agedb", f"method={method}", "optimizer.lr=0.1"] for method in methods]
     for job, settings in zip(jobs, config.compose_all(jobs), strict=True):
         assert departures(settings) == [], job
 
