@@ -173,6 +173,7 @@ def test_uvote_by_hand():
     assert head.losses(output, target, output).item() == pytest.approx(np.dot(weights, likelihood), rel=1e-5)
     assert head.decode(output).tolist() == [[1.0]]
     assert head.columns(output)["scale"].item() == pytest.approx(math.exp(-0.2))
+    assert head.columns(output)["std"].item() == pytest.approx(math.sqrt(2) * math.exp(-0.2))
     head.answer = "mean"
     assert head.decode(output).item() == pytest.approx(1)
     head.answer = "first"
