@@ -1,8 +1,8 @@
 """VIR: features and predictions are distributions, and both borrow from nearby labels.
 
-Two parts. `ProbabilisticFeatures` makes a normal of each sample's features, calibrates it by the moments of its bin
-(`vir_prm`), and passes a sample of it on. `VIRHead` predicts a normal-inverse-gamma distribution (`vir_evidence`), for
-which a rare sample counts as more observations.
+`ProbabilisticFeatures`, a part that goes with any head, makes a normal of each sample's features, calibrates it by the
+moments of its bin (`vir_prm`), and passes a sample of it on. The head `VIR` does so too, and predicts a
+normal-inverse-gamma distribution (`vir_evidence`), for which a rare sample counts as more observations.
 
 Source:
     Wang and Wang, "Variational Imbalanced Regression: Fair Uncertainty Quantification via Probabilistic Smoothing",
@@ -127,7 +127,7 @@ class ProbabilisticFeatures(PRM, FDSPart):
         return {name.replace("fds/", "vir/"): value for name, value in super().report().items()}
 
 
-class VIRHead(Head):
+class VIR(ProbabilisticFeatures, Head):
     """Mean, count and spread of pseudo-observations, which with a prior make a normal-inverse-gamma distribution.
 
     Args:
@@ -138,6 +138,7 @@ class VIRHead(Head):
         lds: Settings of `lds_density` for it; None: counts as they are.
         prior_v: Evidence for the mean beforehand.
         prior_alpha: Evidence for the variance beforehand.
+        settings: Those of `ProbabilisticFeatures`.
     """
 
     outputs = 3
@@ -152,18 +153,16 @@ class VIRHead(Head):
         lds: dict[str, Any] | None = None,
         prior_v: float = 0.0,
         prior_alpha: float = 0.3,
+        **settings: Any,
     ) -> None:
-        super().__init__()
         if not (regulariser >= 0 and prior_v >= 0 and prior_alpha > 0):
             raise ValueError(
                 f"regulariser={regulariser} and prior_v={prior_v} must be 0 or more, and prior_alpha={prior_alpha} "
                 "above 0"
             )
-        self.regulariser, self.prior, self.bins = (
-            regulariser,
-            {"prior_v": prior_v, "prior_alpha": prior_alpha},
-            facts.bins,
-        )
+        super().__init__(facts, **settings)
+        self.regulariser, self.bins = regulariser, facts.bins
+        self.prior = {"prior_v": prior_v, "prior_alpha": prior_alpha}
         self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         table = bin_weights(facts.counts, reweight, first=facts.bins.first, lds=lds)
         self.register_buffer("table", torch.from_numpy(table), persistent=False)
