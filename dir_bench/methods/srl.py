@@ -98,8 +98,8 @@ class SRL(Part):
     those of each process, and what is remembered is of all.
 
     Args:
-        facts: Of the training labels. Steps are set against differences in label units, as in the paper: in another unit,
-            `homogeneity` needs another weight.
+        facts: Of the training labels. Steps are set against differences in label units, as in the paper: another unit
+            needs another weight of `homogeneity`.
         envelope: Weight.
         homogeneity: Weight.
         contrast: Weight.
