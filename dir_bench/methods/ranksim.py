@@ -98,4 +98,6 @@ class RankSim(Part):
         labels, features = step.targets[order], step.features[order].float()
         drawn = torch.from_numpy(step.rng("ranksim", step.rank).permutation(len(labels)))
         kept = one_of_each(labels, drawn.to(labels.device, non_blocking=True))
+        if kept.is_cpu:  # the same of fewer rows; on a GPU, asking how many they are would make the host wait
+            features, labels, kept = features[kept], labels[kept], kept[kept]
         return self.weight * ranksim(features, labels, self.interpolation, kept)
