@@ -42,7 +42,8 @@ def ordinal_entropy(features: Tensor, labels: Tensor, *, scaled: bool = False) -
         apart = torch.where(pair, apart - lowest, 0.0)
         apart = apart / apart.max().clamp(min=1e-12)
     count = pair.sum()
-    far = torch.cdist(ends, ends, compute_mode="donot_use_mm_for_euclid_dist").clamp(min=1e-6)
+    length = ends.square().sum(1)
+    far = (length[:, None] + length - 2 * ends @ ends.T).clamp(min=1e-12).sqrt()
     spread = -(apart * far * pair).sum() / count.clamp(min=1)
     off = (torch.nn.functional.normalize(features, dim=1) - centers).square().sum(1)
     away = off > 1e-12
