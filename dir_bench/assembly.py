@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,7 +62,7 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
 
 def build_network(config: Config, data: Data) -> Network:
     """Build backbone, parts and regressor; initial weights depend on the seed alone, not on what came before."""
-    configs.bind({**config.backbone, **data.backbone_kwargs}, f"the backbone for {config.dataset.name}")
+    _check_backbone(config, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init", 0))
         backbone = as_backbone(configs.build(config.backbone, **data.backbone_kwargs))
@@ -69,16 +71,30 @@ def build_network(config: Config, data: Data) -> Network:
         torch.manual_seed(stream_seed(config.seed, "init", 1))
         head = parts["head"]
         assert isinstance(head, Head)  # `build_parts` saw to it
-        regressor = backbone.make_regressor(head.outputs)
+        regressor = head.make_regressor(backbone)
         head.initialise(regressor)
     if not head.trains_regressor:
         regressor.requires_grad_(False)
     network = Network(backbone, regressor, parts)
+    if head.fitted:
+        network.requires_grad_(False)
     if config.trainer.channels_last:
         network.to(memory_format=torch.channels_last)
     if config.trainer.compile:
         backbone.compile()
     return network
+
+
+def _check_backbone(config: Config, data: Data) -> None:
+    """Raise UserError if a backbone does not take what only the data can tell it: it is one for other data."""
+    takes = inspect.signature(configs.resolve_target(config.backbone)).parameters
+    alien = [key for key in data.backbone_kwargs if key not in takes]
+    if alien and not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values()):
+        raise UserError(
+            f"the backbone {config.backbone['_target_']} is not for {config.dataset.title}, whose own take "
+            f"{', '.join(alien)}: choose another, or where a method chose it for plain inputs, that method on learned "
+            "features (method=vanilla_knn in place of knn)"
+        )
 
 
 def build_parts(config: Config, data: Data, backbone: Backbone) -> dict[str, Part]:
@@ -94,6 +110,7 @@ def build_parts(config: Config, data: Data, backbone: Backbone) -> dict[str, Par
         feature_dim=backbone.feature_dim,
         backbone=backbone,
         statistics_split=data.fds,
+        dense=config.dataset.dense,
     )
     own = {name: toggle.part(config, facts) for name, toggle in vars(config).items() if isinstance(toggle, Toggle)}
     parts = {name: part for name, part in own.items() if part is not None}
@@ -143,11 +160,15 @@ def build_trainer(
             max_steps=_least(settings.max_steps, stages.max_steps),
         )
         schedule = None
+    if fabric.world_size > 1 and not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(
+            f"{type(network.get_submodule('head')).__name__} is fitted by one process: start no more of them"
+        )
     if fabric.world_size > 1:
         synchronise_batch_norm(network)
     elif settings.batch_norm_groups > 1:
         group_batch_norm(network, settings.batch_norm_groups)
-    optimizer = configs.build(optimizer_node, parameter_groups(network))
+    optimizer = configs.build(optimizer_node, parameter_groups(network, optimizer_node["lr"]))
     scheduler = configs.build(schedule, optimizer) if schedule else None
     wrapped, optimizer = fabric.setup(network, optimizer)
     trainer = Trainer(
@@ -170,16 +191,23 @@ def build_trainer(
     return trainer
 
 
-def parameter_groups(network: Network) -> list[dict[str, Any]]:
-    """Return what is trained as an optimiser takes it: the network, and each part that has settings of its own."""
-    apart = [part for part in network.parts if part.settings]
-    own = {id(parameter) for part in apart for parameter in part.parameters()}
+def parameter_groups(network: Network, lr: float) -> list[dict[str, Any]]:
+    """Return what is trained as an optimiser takes it.
+
+    The network, each part that has settings of its own, and each module that has an `lr_factor`.
+    """
+    apart: list[tuple[nn.Module, Mapping[str, Any]]] = [
+        (part, part.settings) for part in network.parts if part.settings
+    ]
+    factors = ((module, vars(module).get("lr_factor")) for module in network.modules())
+    apart += [(module, {"lr": lr * factor}) for module, factor in factors if factor is not None]
+    own = {id(parameter) for module, _ in apart for parameter in module.parameters()}
     shared = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
-    return [{"params": shared}, *(_group_of(part) for part in apart)]
+    return [{"params": shared}, *({"params": _trained(module), **settings} for module, settings in apart)]
 
 
-def _group_of(part: Part) -> dict[str, Any]:
-    return {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], **part.settings}
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def refitted(backbone: Backbone) -> dict[str, nn.Module]:

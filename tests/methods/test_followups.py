@@ -13,6 +13,7 @@ from scipy.stats import gaussian_kde, rankdata
 from torch import nn
 
 from dir_bench import config, experiment
+from dir_bench.assembly import build_network, parameter_groups
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.errors import UserError
 from dir_bench.interrupt import Interrupted
@@ -123,6 +124,17 @@ def test_dense_weights_are_those_of_a_plain_estimate_with_mean_1():
     assert part.weigh(torch.from_numpy(labels)).mean().item() == pytest.approx(1, rel=1e-5)
     assert part.weigh(torch.tensor([-99.0, 99.0])).isfinite().all()
     assert (dense_weight.dense_weights(labels, alpha=0)[1] == 1).all()
+
+
+def test_what_is_fitted_to_labels_takes_bins_for_them_where_pixels_have_some():
+    """There the split keeps codes of depths, which are no array."""
+    counts = np.array([0, 3, 40, 9, 1, 0, 0, 2, 0, 0])
+    pixels = Facts(BINS, counts, None, 1.0, 3, nn.Identity(), dense=True)
+    as_labels = facts(np.repeat(BINS.centers, counts))
+    here, there = dense_weight.DenseWeight(pixels), dense_weight.DenseWeight(as_labels)
+    torch.testing.assert_close(here.weigh(torch.arange(10.0)), there.weigh(torch.arange(10.0)), rtol=1e-4, atol=1e-5)
+    for name, buffer in balanced_mse.GAI(pixels, components=3).named_buffers():
+        torch.testing.assert_close(buffer, dict(balanced_mse.GAI(as_labels, components=3).named_buffers())[name])
 
 
 def test_many_distinct_labels_give_the_density_of_their_exact_sum(monkeypatch):
@@ -236,6 +248,21 @@ def test_every_published_module_says_where_its_formula_is_from():
         text = (Path(balanced_mse.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
         assert "Source:" in text
         assert "nothing" in text.split('"""')[1]
+
+
+def test_the_scales_of_uvote_learn_at_a_tenth_of_the_rate_as_published():
+    chosen = config.compose(["method=uvote", "dataset.source.n_train=100", "dataset.source.n_test_per_bin=1"])
+    network = build_network(chosen, config.build(chosen.dataset.source).load())
+    groups = parameter_groups(network, 0.002)
+    assert [group.get("lr") for group in groups] == [None, pytest.approx(0.0002)]
+    scales = network.regressor.each[1]
+    assert [id(p) for p in groups[1]["params"]] == [id(p) for p in scales.parameters()]
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, network.parameters()))
+    output = network.eval()(torch.zeros(2, 1, 32, 32))[0]
+    assert output.shape == (2, 4)
+    assert output.abs().max() < 1  # all experts begin alike, with scales of about 1
+    alone = config.compose(["method=uvote", "parts.head.scale_lr=1"])
+    assert isinstance(build_network(alone, config.build(chosen.dataset.source).load()).regressor, nn.Linear)
 
 
 @pytest.fixture
