@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 from dir_bench.errors import UserError, nearest
@@ -72,6 +73,26 @@ def _check_bins(config: Config) -> None:
         beyond = [b for b in getattr(dataset.regions, name) or [] if not 0 <= b < count]
         if beyond:
             raise UserError(f"dataset.regions.{name} names bin {beyond[0]}, and there are bins 0 to {count - 1} only")
+    if dataset.relevance is not None and (fault := _relevance_fault(dataset.relevance)):
+        raise UserError(f"dataset.relevance={dataset.relevance} {fault}, as in [[10,1],[30,0],[70,1]]")
+
+
+def _relevance_fault(points: Any) -> str:
+    """Return what is wrong with control points of relevance, or ""."""
+    pairs = points if isinstance(points, list) else []
+    if len(pairs) < 2 or not all(isinstance(p, list) and len(p) == 2 and all(map(_is_number, p)) for p in pairs):
+        return "must list two or more control points [label, relevance]"
+    if any(low >= high for (low, _), (high, _) in pairwise(pairs)):
+        return "must list labels in ascending order"
+    return (
+        ""
+        if all(0 <= phi <= 1 for _, phi in pairs) and any(phi for _, phi in pairs)
+        else ("must have relevances from 0 to 1, not all of them 0")
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _check_subset(config: Config) -> None:

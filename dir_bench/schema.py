@@ -50,7 +50,7 @@ BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 
 ADDED = (
     *("head", "mixup", "subset", "resample", "reweight.beta"),
-    *("dataset.standardize", "dataset.source.exif_orientation"),
+    *("dataset.standardize", "dataset.source.exif_orientation", "dataset.relevance"),
     *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
     *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )
@@ -151,6 +151,7 @@ class DatasetConfig:
     standardize: bool = False  # network units are standard deviations from the mean of the training targets instead
     monitor: str = "mae"
     extra_errors: str = "none"
+    relevance: Any = None  # control points [[label, φ], …] of SERA's relevance; null: by the training labels
     dense: bool = False  # a target for every pixel, so no sample has a label of its own
     table_metrics: list[str] = field(default_factory=lambda: ["mae", "gm"])
     published: Semantics = field(default_factory=Semantics)
