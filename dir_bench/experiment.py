@@ -196,6 +196,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
                 "split": data.selected_on,
             },
             **judgement(task, network.family),
+            **({"drawn": data.drawn} if data.drawn else {}),
             "test": task.report(data.test.judged, columns, network.family),
         }
         if config.trainer.feature_statistics and config.backbone.get("features", True):

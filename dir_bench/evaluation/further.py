@@ -1,7 +1,7 @@
-"""Further errors beside MAE, MSE and GM, by region: those that say whether predictions shrink to where labels are many.
+"""Further errors beside MAE, MSE and GM, by region: whether predictions shrink to where labels are many.
 
-All are in label units, in float64, from all predictions at once, in time n log n and memory n. Where there is no sample,
-or a number has no meaning, it is None.
+All are in label units, in float64, from all predictions at once, in time n log n and memory n. Where there is no
+sample, or a number has no meaning, it is None.
 """
 
 from __future__ import annotations

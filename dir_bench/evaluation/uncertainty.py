@@ -87,8 +87,8 @@ def uncertainty_errors(
     uce: uncertainty calibration error: samples in 10 bins of equal width between the least and the largest expected
         absolute error, the mean over samples of |MAE of the bin − mean expected absolute error of it|. It is 0 for a
         head that is right about itself, whatever its family is.
-    uce_std: the same of the standard deviation in place of the expected error, as the code of UVOTE has it. A calibrated
-        head does not get 0: E|e| is std / √2 of Laplace's and 0.80 std of a normal distribution.
+    uce_std: the same of the standard deviation in place of the expected error, as the code of UVOTE has it. A
+        calibrated head does not get 0: E|e| is std / √2 of Laplace's and 0.80 std of a normal distribution.
 
     Args:
         prediction: Means of the distributions, label units, shape ``(n,)``.

@@ -31,7 +31,7 @@ class Extremes:
 
     @classmethod
     def of(cls, targets: ArrayLike) -> Extremes | None:
-        """Return φ by a set of training labels, shape ``(n,)``: 0 at the median, 1 at the `fences` that some lie beyond.
+        """Return φ by training labels, shape ``(n,)``: 0 at the median, 1 at those `fences` that some lie beyond.
 
         A side without outliers stays 0. None: there are none at all, so no label is more relevant than another.
         Quartiles are NumPy's; R's hinges, which the authors' package takes, differ from them in small sets.
