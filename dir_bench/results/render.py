@@ -22,7 +22,7 @@ from rich.text import Text
 from dir_bench.evaluation.extra import FURTHER, NEUTRAL, UNCERTAINTY, arrow
 from dir_bench.files.values import visible
 from dir_bench.labels.regions import REGIONS
-from dir_bench.results.published import PER_CENT, decimals, full_name, methods, sources
+from dir_bench.results.published import PER_CENT, decimals, full_name, is_secondary, methods, sources
 from dir_bench.results.records import Problem, relevance_text
 from dir_bench.results.rows import REFERENCE, Column, Row, Table
 
@@ -83,6 +83,7 @@ def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
         yield Line("row", f"{row.label}{sign}", str(len(row.seeds)), tuple(cells))
         for paper, name in row.printed_as.items():
             label = paper if name == row.method else f"{paper}: {name}"
+            label += ", secondary" if is_secondary(table.title, name, paper=paper) else ""
             yield Line("note", f"{label}{sign and f', unlike{sign}'}", "", _numbers(table, row.printed[paper], columns))
         if row.gains:
             yield Line("note", f"gain over {REFERENCE}", "", _numbers(table, row.gains, columns, sign="+"))
@@ -130,6 +131,8 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
         if shown:
             places = dict.fromkeys(s for name in shown for s in sources(table.title, name, paper=paper))
             yield f"{paper}: {full_name(paper)}; {_places(places)}."
+            if any(is_secondary(table.title, name, paper=paper) for name in shown):
+                yield "secondary: not read in the paper's own table, but where it says."
     yield from table.notes
 
 
