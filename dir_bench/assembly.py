@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -70,11 +71,13 @@ def build_network(config: Config, data: Data) -> Network:
         torch.manual_seed(stream_seed(config.seed, "init", 1))
         head = parts["head"]
         assert isinstance(head, Head)  # `build_parts` saw to it
-        regressor = backbone.make_regressor(head.outputs)
+        regressor = head.make_regressor(backbone)
         head.initialise(regressor)
     if not head.trains_regressor:
         regressor.requires_grad_(False)
     network = Network(backbone, regressor, parts)
+    if head.fitted:
+        network.requires_grad_(False)
     if config.trainer.channels_last:
         network.to(memory_format=torch.channels_last)
     if config.trainer.compile:
@@ -144,11 +147,15 @@ def build_trainer(
             max_steps=_least(settings.max_steps, stages.max_steps),
         )
         schedule = None
+    if fabric.world_size > 1 and not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(
+            f"{type(network.get_submodule('head')).__name__} is fitted by one process: start no more of them"
+        )
     if fabric.world_size > 1:
         synchronise_batch_norm(network)
     elif settings.batch_norm_groups > 1:
         group_batch_norm(network, settings.batch_norm_groups)
-    optimizer = configs.build(optimizer_node, parameter_groups(network))
+    optimizer = configs.build(optimizer_node, parameter_groups(network, optimizer_node["lr"]))
     scheduler = configs.build(schedule, optimizer) if schedule else None
     wrapped, optimizer = fabric.setup(network, optimizer)
     trainer = Trainer(
@@ -171,16 +178,24 @@ def build_trainer(
     return trainer
 
 
-def parameter_groups(network: Network) -> list[dict[str, Any]]:
-    """Return what is trained as an optimiser takes it: the network, and each part that has settings of its own."""
-    apart = [part for part in network.parts if part.settings]
-    own = {id(parameter) for part in apart for parameter in part.parameters()}
+def parameter_groups(network: Network, lr: float) -> list[dict[str, Any]]:
+    """Return what is trained as an optimiser takes it.
+
+    The network, each part that has settings of its own, and each module that has an `lr_factor`.
+    """
+    apart: list[tuple[nn.Module, Mapping[str, Any]]] = [
+        (part, part.settings) for part in network.parts if part.settings
+    ]
+    apart += [
+        (m, {"lr": lr * m.lr_factor}) for m in network.modules() if isinstance(m.__dict__.get("lr_factor"), float)
+    ]
+    own = {id(parameter) for module, _ in apart for parameter in module.parameters()}
     shared = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
-    return [{"params": shared}, *(_group_of(part) for part in apart)]
+    return [{"params": shared}, *({"params": _trained(module), **settings} for module, settings in apart)]
 
 
-def _group_of(part: Part) -> dict[str, Any]:
-    return {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], **part.settings}
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def refitted(backbone: Backbone) -> dict[str, nn.Module]:

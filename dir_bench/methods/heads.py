@@ -93,3 +93,15 @@ def class_values(bins: TargetBins, value: Literal["center", "edge"] | str) -> ND
     """
     values = {"center": bins.centers, "edge": bins.edges[:-1]}[value]
     return values[bins.first :].astype(np.float32)
+
+
+class Beside(nn.Module):
+    """Several modules of the same input, their outputs side by side."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(modules)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return all outputs, joined along the second dimension."""
+        return torch.cat([module(features) for module in self.each], dim=1)

@@ -87,6 +87,21 @@ class Step:
     output: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """A split as a head sees it that is fitted at once; on the CPU, in the split's order.
+
+    Attributes:
+        features: What the backbone gives in evaluation, without augmentation; float32, shape ``(n, d)``.
+        targets: Label units, shape ``(n,)``.
+        weights: Of the loss, the product over all parts' `weigh`, shape ``(n,)``; None: all alike.
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor | None = None
+
+
 Walk = Callable[..., Iterator[Step]]
 """walk(split=None, purpose="walk", shuffled=True): pass over a split in training mode, without gradients, as `Step`s.
 
@@ -194,6 +209,7 @@ class Head(Part):
         trains_regressor: False where the losses are of features alone; the last layer then stays as initialised.
         family: Of the predictive distribution; None: the head gives none.
         unitless: Columns that are numbers without a unit.
+        fitted: True where nothing takes a step: `fit` is called once, with the network as it begins.
     """
 
     outputs: int = 1
@@ -202,13 +218,27 @@ class Head(Part):
     trains_regressor: ClassVar[bool] = True
     family: ClassVar[Literal["laplace", "normal", "student"] | None] = None
     unitless: ClassVar[frozenset[str]] = frozenset({"df"})
+    fitted: ClassVar[bool] = False
 
     def in_network_units(self, targets: Tensor) -> Tensor:
         """Return targets, given in label units, in the unit of what `decode` returns."""
         return (targets - self.target_shift) / self.target_scale
 
+    def make_regressor(self, backbone: Backbone) -> nn.Module:
+        """Return a new last layer, from features to `outputs`: of the backbone's kind unless a head says other.
+
+        A module in it with a number `lr_factor` is trained at so many times the learning rate.
+        """
+        return backbone.make_regressor(self.outputs)
+
     def initialise(self, regressor: nn.Module) -> None:
         """Give the last layer the weights that it begins with, from torch's random numbers; else it keeps its own."""
+
+    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+        """Learn from features, if `fitted`. Each call of `train` or `val` is a pass over that split.
+
+        What is learned has to lie in buffers: the checkpoint has them, and nothing else.
+        """
 
     def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """Return the loss of each target, unweighted, of the shape of the targets: ``(b, 1)`` or ``(b, 1, h, w)``.

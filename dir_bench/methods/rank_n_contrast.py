@@ -27,9 +27,6 @@ FAR_BELOW = -1e9
 def rank_n_contrast(features: Tensor, labels: Tensor, temperature: float = 2.0) -> Tensor:
     """Return the loss of each sample: that each other is likelier near than all which are no nearer in label.
 
-    Of each pair, the denominator runs over those whose label is at least as far. Sorted by that distance, all of a row
-    are one cumulative sum: n² numbers and no loop, where the definition has n³.
-
     Args:
         features: Shape ``(n, d)``.
         labels: Shape ``(n, k)``; their distance is the sum of absolute differences.
@@ -38,10 +35,25 @@ def rank_n_contrast(features: Tensor, labels: Tensor, temperature: float = 2.0) 
     Returns:
         Shape ``(n,)``: the mean over the ``n − 1`` others.
     """
-    n = len(features)
-    itself = torch.eye(n, dtype=torch.bool, device=features.device)
     near = -torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist") / temperature
-    distance = (labels[:, None] - labels).abs().sum(2).masked_fill(itself, torch.inf)
+    return ranked_contrast(near, (labels[:, None] - labels).abs().sum(2))
+
+
+def ranked_contrast(near: Tensor, distance: Tensor) -> Tensor:
+    """Return the loss of each sample from how near in features, and how far in label, each other is.
+
+    Of each pair, the denominator runs over those whose label is at least as far. Sorted by that distance, all of a row
+    are one cumulative sum: n² numbers and no loop, where the definition has n³.
+
+    Args:
+        near: Logarithms of similarities, shape ``(n, n)``; the diagonal does not count.
+        distance: Of labels, shape ``(n, n)``.
+
+    Returns:
+        Shape ``(n,)``: the mean over the ``n − 1`` others.
+    """
+    itself = torch.eye(len(near), dtype=torch.bool, device=near.device)
+    distance = distance.masked_fill(itself, torch.inf)
     nearness, order = (-distance).sort(dim=1, stable=True)  # ascending: the sample itself, then the farthest first
     scores = near.masked_fill(itself, FAR_BELOW).gather(1, order)
     last_alike = torch.searchsorted(nearness.contiguous(), nearness.contiguous(), right=True) - 1

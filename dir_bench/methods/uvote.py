@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dir_bench.backbones.base import Backbone
 from dir_bench.labels import lds_density
+from dir_bench.methods.heads import Beside
 from dir_bench.methods.part import Facts, Head
 
 ANSWERS = ("surest", "mean", "weighted", "first")
@@ -39,6 +41,7 @@ class UVOTE(Head):
         lds: Settings of `lds_density` that smooth n^r; None: as it is.
         clip: Of counts, for r = 1.
         epochs: The share of all experts but the first grows as (epoch / epochs)²; None: they count in full at once.
+        scale_lr: The scales' learning rate, as a share of the network's; they have a last layer of their own then.
         answer: "surest": the expert of the smallest scale. "mean" of all, "weighted" by 1/b, or the "first" alone.
 
     Raises:
@@ -56,10 +59,15 @@ class UVOTE(Head):
         clip: tuple[float, float] = (5, 1000),
         epochs: int | None = None,
         answer: str = "surest",
+        scale_lr: float = 1.0,
     ) -> None:
         super().__init__()
-        if experts < 1 or answer not in ANSWERS:
-            raise ValueError(f"experts={experts} must be at least 1, and answer={answer} one of {', '.join(ANSWERS)}")
+        if experts < 1 or answer not in ANSWERS or not scale_lr > 0:
+            raise ValueError(
+                f"experts={experts} must be at least 1, answer={answer} one of {', '.join(ANSWERS)}, and "
+                f"scale_lr={scale_lr} above 0"
+            )
+        self.scale_lr = float(scale_lr)
         self.outputs, self.bins = 2 * experts, facts.bins
         self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         self.epochs, self.answer, self.others = epochs, answer, 0.0 if epochs else 1.0
@@ -73,6 +81,14 @@ class UVOTE(Head):
             inverse = np.concatenate([np.full(first, 1 / frequency[0]), 1 / frequency])
             tables.append(inverse * facts.counts.sum() / (facts.counts * inverse).sum())
         self.register_buffer("tables", torch.from_numpy(np.stack(tables)).float(), persistent=False)
+
+    def make_regressor(self, backbone: Backbone) -> nn.Module:
+        """Return one layer for all, or two where scales learn at a rate of their own."""
+        if self.scale_lr == 1:
+            return super().make_regressor(backbone)
+        means, log_scales = (backbone.make_regressor(self.outputs // 2) for _ in range(2))
+        log_scales.lr_factor = self.scale_lr  # type: ignore[assignment]
+        return Beside(means, log_scales)
 
     def initialise(self, regressor: nn.Module) -> None:
         """Begin with all experts alike and of scale 1: weights of standard deviation 0.01, no bias."""

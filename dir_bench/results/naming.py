@@ -77,7 +77,7 @@ def method_name(toggles: Toggles) -> str:
     if toggles.head == "classification":
         _name_classes(toggles, part, settings)
     part += [label for label, kernel in (("LDS", toggles.lds), ("FDS", toggles.fds)) if kernel != "none"]
-    part += [_spelt(name) for name in toggles.parts]
+    part += [spelt for name in toggles.parts if (spelt := _spelt(name)) not in part]  # a stage may have its head's name
     settings[:0] = _kernel_settings(toggles)
     if toggles.semantics != "published":
         settings.append(f"SEMANTICS={toggles.semantics.upper()}")

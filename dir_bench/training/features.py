@@ -1,23 +1,66 @@
-"""Statistics of the learned features by label, of any run: what the paper's figures 4, 8 and 10 are drawn from."""
+"""The learned features of a split: as they are, and their statistics by label (the paper's figures 4, 8 and 10)."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from dir_bench.datasets.base import Split
+from dir_bench.datasets.base import IntArray, Split
 from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_moments import LabelSlots, Moments
+from dir_bench.methods.part import Labelled
 from dir_bench.training.loaders import eval_batches, on_device
-from dir_bench.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from dir_bench.training.trainer import Trainer
+
+
+def feature_batches(trainer: Trainer, split: Split) -> Iterator[tuple[IntArray, Tensor, Tensor]]:
+    """Yield samples, their features and their targets (label units), in evaluation mode and without augmentation.
+
+    Neither weights, running averages of batch norm nor random numbers move, and no part acts: these are the features
+    that the regressor gets when it is tested. Each process yields its own samples.
+    """
+    module, settings, fabric = trainer.module, trainer.settings, trainer.fabric
+    module.eval()
+    batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
+    labelled_batches = (
+        (index, (inputs, torch.from_numpy(np.asarray(split.targets[index])))) for index, inputs in batches
+    )
+    with torch.no_grad():
+        for index, tensors in on_device(labelled_batches, fabric):
+            inputs, targets = split.prepare(*tensors)
+            with fabric.autocast():
+                features = module.backbone(inputs)
+            yield index, features, targets
+
+
+def labelled(trainer: Trainer, split: Split) -> Labelled:
+    """Return the features, targets and weights of a split with one target a sample, in one pass of one process."""
+    places, features, targets, weights = [], [], [], []
+    for index, some, labels in feature_batches(trainer, split):
+        weight = torch.ones_like(labels, dtype=torch.float32)
+        for part in trainer.parts.values():
+            if (own := part.weigh(labels[:, None])) is not None:
+                weight = weight * own.squeeze(1)
+        places.append(torch.from_numpy(index))
+        for found, values in ((features, some.float()), (targets, labels), (weights, weight)):
+            found.append(values.cpu())
+    order = torch.cat(places).argsort()
+    weight = torch.cat(weights)[order]
+    alike = bool((weight == weight[0]).all())
+    return Labelled(torch.cat(features)[order], torch.cat(targets)[order], None if alike else weight)
 
 
 def feature_statistics(trainer: Trainer, split: Split, bins: TargetBins) -> dict[str, npt.NDArray[Any]]:
-    """Return mean and variance of the features of each bin, in one pass in evaluation mode and without augmentation.
+    """Return mean and variance of the features of each bin, in one pass; see `feature_batches`.
 
-    Neither weights, running averages of batch norm nor random numbers move. FDS has no part in it: these are the
-    features that the regressor gets when it is tested. All processes take part, and return the same.
+    FDS has no part in it. All processes take part, and return the same.
 
     Args:
         trainer: Holds the network, at the checkpoint that counts.
@@ -28,18 +71,10 @@ def feature_statistics(trainer: Trainer, split: Split, bins: TargetBins) -> dict
         bin (number of each bin from the first in use on, shape ``(r,)``), count (``(r,)``), mean and unbiased
         variance (``(r, d)``, float32; 0 where there are too few samples).
     """
-    module, settings, fabric = trainer.module, trainer.settings, trainer.fabric
-    module.eval()
     slots = LabelSlots.over(bins, None, None, "clamp")
-    moments = Moments(slots, module.backbone.feature_dim, fabric.device)
-    batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
-    labelled = ((index, (inputs, torch.from_numpy(np.asarray(split.targets[index])))) for index, inputs in batches)
-    with torch.no_grad():
-        for _, tensors in on_device(labelled, fabric):
-            inputs, targets = split.prepare(*tensors)
-            with fabric.autocast():
-                features = module.backbone(inputs)
-            moments.add(features, targets)
+    moments = Moments(slots, trainer.module.backbone.feature_dim, trainer.fabric.device)
+    for _, features, targets in feature_batches(trainer, split):
+        moments.add(features, targets)
     moments.reduce(trainer.processes.sum)
     count, mean, variance = (table.cpu().numpy() for table in moments.by_row())
     return {

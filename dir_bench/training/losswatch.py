@@ -1,5 +1,6 @@
 """The training loss of an epoch, summed and looked over without waiting for the device at each step."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,9 @@ class LossWatch:
         )
 
     def mean(self) -> float:
-        """Return the mean loss of a sample so far."""
-        return float(self.processes.sum(self._sum.clone()) / max(self._count, 1))
+        """Return the mean loss of a sample so far; NaN if there was none."""
+        total = float(self.processes.sum(self._sum.clone()))
+        return total / self._count if self._count else math.nan
 
     def state(self) -> dict[str, Any]:
         """Return the sums over all processes."""

@@ -8,7 +8,6 @@ position (`streams`), so a run that was killed anywhere repeats itself from its 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -29,12 +28,14 @@ from dir_bench.schema import TrainerConfig
 from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import smallest_batch, uncounted
+from dir_bench.training.features import labelled
 from dir_bench.training.loaders import Batch, TrainLoader, on_device
 from dir_bench.training.losswatch import LossWatch
 from dir_bench.training.network import Network
 from dir_bench.training.prediction import Columns, predict
 from dir_bench.training.processes import Processes
 from dir_bench.training.progress import Progress, reports
+from dir_bench.training.schedule import advance
 from dir_bench.training.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Trainer:
         views = max(part.views for part in self.parts.values())
         self.loader = replace(self._loader(self.train), draw=self._draw, views=views)
         self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
-        self._stop = StopSignals(self.fabric.world_size > 1, lambda: self.progress.step)
+        self._stop = StopSignals(self.fabric.world_size > 1 or self.head.fitted, lambda: self.progress.step)
 
     def _loader(self, split: Split, augment: bool = True, shuffled: bool = True) -> TrainLoader:
         return TrainLoader(
@@ -124,7 +125,7 @@ class Trainer:
             checkpoint.go_on(self.checkpoints / "last.pt", self._restore)
         with self._stop.caught():
             while not self.progress.finished:
-                self.train_epoch()
+                self._fit_head() if self.head.fitted else self.train_epoch()
         return self.progress
 
     def predict(self, split: Split) -> npt.NDArray[Any]:
@@ -165,7 +166,7 @@ class Trainer:
         for part in self.parts.values() if whole else ():
             part.epoch_ends(state.epoch, self._walk, self.processes.sum)
         if self.schedule_interval == "epoch":
-            self._advance_schedule()
+            advance(self.scheduler)
         last = self._last_step() or state.epoch + 1 == settings.epochs
         due = settings.eval_unit == "epoch" and (state.epoch + 1) % settings.eval_every == 0
         if due or last:
@@ -176,6 +177,12 @@ class Trainer:
         self._save()
         if self._stop.number is not None:
             raise Interrupted(self._stop.number, state.step)
+
+    def _fit_head(self) -> None:
+        """Let the head learn at once, where nothing takes steps; what this run is stopped in begins again."""
+        self.head.fit(partial(labelled, self, self.train), partial(labelled, self, self.val))
+        self.progress.finished = True
+        self._evaluate()
 
     def _batches(
         self, loader: TrainLoader, epoch: int, first: int = 0, purpose: str = "order"
@@ -215,7 +222,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.schedule_interval == "step":
-            self._advance_schedule()
+            advance(self.scheduler)
         step, loss = passes[0]
         self.losses.add(loss * (batch.size / self.fabric.world_size), batch.size, state.batch)
         on_cpu = self.fabric.device.type == "cpu"
@@ -308,14 +315,6 @@ class Trainer:
         torch.default_generator.manual_seed(seed)
         if self.fabric.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-
-    def _advance_schedule(self) -> None:
-        if self.scheduler is None:
-            return
-        with warnings.catch_warnings():
-            # A run resumed at an epoch's end has stepped its optimiser, but in the process before this one.
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            self.scheduler.step()
 
     def _last_step(self) -> bool:
         return self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps

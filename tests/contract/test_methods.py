@@ -21,7 +21,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_method_trains_and_leaves_a_whole_run_of_its_name(work, method):
     settings = config.compose(
         [
-            *("dataset=arrays", f"method={method}", "backbone.hidden=[8,4]", "trainer.batch_size=40"),
+            *("dataset=arrays", f"method={method}", "backbone=mlp", "backbone.hidden=[8,4]", "trainer.batch_size=40"),
             *("trainer.epochs=2", "trainer.threads=1", "trainer.figures=false", "mixup.layers=[0,1,2]"),
             *(f"paths.data={work / 'data'}", f"paths.outputs={work / 'outputs'}"),
         ]

@@ -13,6 +13,7 @@ from scipy.stats import gaussian_kde, rankdata
 from torch import nn
 
 from dir_bench import config, experiment
+from dir_bench.assembly import build_network, parameter_groups
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.errors import UserError
 from dir_bench.interrupt import Interrupted
@@ -271,3 +272,18 @@ def test_a_method_with_a_memory_is_cut_and_resumed_to_the_same_bits_with_lds_and
     with pytest.raises(Interrupted):
         experiment.run(broken)
     assert_same_run(straight.folder, experiment.run(broken).folder)
+
+
+def test_the_scales_of_uvote_learn_at_a_tenth_of_the_rate_as_published():
+    chosen = config.compose(["method=uvote", "dataset.source.n_train=100", "dataset.source.n_test_per_bin=1"])
+    network = build_network(chosen, config.build(chosen.dataset.source).load())
+    groups = parameter_groups(network, 0.002)
+    assert [group.get("lr") for group in groups] == [None, pytest.approx(0.0002)]
+    scales = network.regressor.each[1]
+    assert [id(p) for p in groups[1]["params"]] == [id(p) for p in scales.parameters()]
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, network.parameters()))
+    output = network.eval()(torch.zeros(2, 1, 32, 32))[0]
+    assert output.shape == (2, 4)
+    assert output.abs().max() < 1  # all experts begin alike, with scales of about 1
+    alone = config.compose(["method=uvote", "parts.head.scale_lr=1"])
+    assert isinstance(build_network(alone, config.build(chosen.dataset.source).load()).regressor, nn.Linear)
