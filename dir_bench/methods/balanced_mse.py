@@ -229,7 +229,7 @@ MOST = 50_000
 
 def labels_to_fit(facts: Facts) -> NDArray[np.float64]:
     """Return the training labels; of dense targets the centers of bins, as often as they hold pixels (scaled down)."""
-    if np.ndim(facts.targets) == 1:
+    if not facts.dense:
         return np.asarray(facts.targets, np.float64)
     repeats = facts.counts // max(1, int(facts.counts.sum()) // MOST)
     return np.repeat(facts.bins.centers, repeats)
