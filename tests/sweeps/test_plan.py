@@ -68,7 +68,7 @@ def test_the_follow_ups_are_in_smoke_for_each_kind_of_data_and_lack_no_method():
     }
     both = jobs["followups"] & jobs["smoke"]
     kinds = {word for job in jobs["followups"] for word in job if word.startswith("dataset=")}
-    assert {word for job in both for word in job if word.startswith("dataset=")} == kinds - {"dataset=gauge"}
+    assert {word for job in both for word in job if word.startswith("dataset=")} == kinds
     presets = Path(config.__file__).parents[2] / "configs" / "method"
     classes = {
         name: set(re.findall(r"_target_: ([\w.]+)", (presets / f"{name}.yaml").read_text()))
