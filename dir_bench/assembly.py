@@ -19,6 +19,7 @@ from dir_bench import config as configs
 from dir_bench.backbones.base import Backbone, as_backbone
 from dir_bench.datasets.base import Data, Dataset
 from dir_bench.datasets.coverage import faults
+from dir_bench.datasets.protocols import redraw
 from dir_bench.datasets.subsets import curate
 from dir_bench.errors import UserError, last_line
 from dir_bench.methods.part import Facts, Head, Part
@@ -46,7 +47,7 @@ def load_data(config: Config, dataset: Dataset | None = None) -> Data:
     if not config.dataset.dense:
         for fault in faults(bins, {"train": data.train.targets, "val": data.val.targets, "test": data.test.targets}):
             log.warning("%s", fault)
-    return curate(data, bins, config.subset)
+    return (redraw if config.subset.protocol.omega else curate)(data, bins, config.subset)
 
 
 def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:

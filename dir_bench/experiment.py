@@ -175,7 +175,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
     config, folder = resolved.config, resolved.folder
     _limit_threads(config)
     data = load_data(config, resolved.dataset)
-    task = Task.of(config, data.train.label_counts)
+    task = Task.of(config, data.train.label_counts, data.train.targets)
     network = build_network(config, data)
     data = train_on(data, network, fabric.device)
     if stage_one is not None:
@@ -192,8 +192,6 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         with checkpoint.fitting(folder.best_checkpoint):
             trainer.module.load_state_dict(best["network"])
         columns = trainer.columns(data.test)
-        prediction = columns["prediction"]
-        errors = task.errors(data.test.judged, prediction)
         metrics = describe(resolved, command) | {
             "monitor": {
                 "name": config.loss.monitor(config),
@@ -201,7 +199,9 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
                 "epoch": best["epoch"],
                 "split": data.selected_on,
             },
-            "test": errors,
+            **judgement(task, network.family),
+            **({"drawn": data.drawn} if data.drawn else {}),
+            "test": task.report(data.test.judged, columns, network.family),
         }
         if config.trainer.feature_statistics and config.backbone.get("features", True):
             statistics = feature_statistics(trainer, data.train if data.fds is None else data.fds, task.bins)
@@ -210,13 +210,20 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         if fabric.is_global_zero:
             predictions = {
                 "target": data.test.judged,
-                "index": np.arange(len(prediction)),
+                "index": np.arange(len(columns["prediction"])),
                 **columns,
             }
             drawn = pictures(folder.path, metrics, predictions) if config.trainer.figures else ()
             recorder.finish(metrics, drawn)
             folder.finish(metrics, predictions)
     return metrics
+
+
+def judgement(task: Task, family: str | None) -> dict[str, Any]:
+    """Return what metrics.json says of how its numbers were made: SERA's control points, the head's distribution."""
+    points = task.extremes and [list(point) for point in task.extremes.points]
+    said = {"relevance": points, "family": family}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
@@ -241,9 +248,15 @@ def recorded(path: Path) -> dict[str, Any]:
 
 
 def repeats(path: Path, metrics: Mapping[str, Any]) -> bool:
-    """Tell whether test errors are those that a run recorded; what is no number, null in the file, equals itself."""
+    """Tell whether test errors are those that a run recorded; what is no number, null in the file, equals itself.
+
+    An earlier version recorded fewer.
+    """
     again: dict[str, Any] = json.loads(json_text(metrics["test"]))
-    return bool(again == recorded(path)["test"])
+    held: dict[str, Any] = recorded(path)["test"]
+    return held.keys() == again.keys() and all(
+        errors.items() <= again[region].items() for region, errors in held.items()
+    )
 
 
 def evaluate(
@@ -263,7 +276,9 @@ def evaluate(
     """
     with _of_folder(path, trust) as config:
         resolved, data, task, trainer = _restored(config, path, accelerator, data_dir)
-        return describe(resolved, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
+        family = trainer.module.family
+        test = task.report(data.test.judged, trainer.columns(data.test), family)
+        return describe(resolved, ()) | judgement(task, family) | {"test": test}
 
 
 def predict(
@@ -337,8 +352,9 @@ def _restored(
     folder = RunFolder(path)
     fabric = build_fabric(config, "auto", 1)
     data = load_data(config, resolved.dataset)
-    task = Task.of(config, data.train.label_counts)
-    trainer = build_trainer(fabric, config, folder, data, task, build_network(config, data))
+    task = Task.of(config, data.train.label_counts, data.train.targets)
+    network = build_network(config, data)
+    trainer = build_trainer(fabric, config, folder, data, task, network)
     best = checkpoint.load_best(folder.best_checkpoint)
     with checkpoint.fitting(folder.best_checkpoint):
         trainer.module.load_state_dict(best["network"])
@@ -360,7 +376,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     resolved = resolve(config)
     state = checkpoint.load_official(path)
     data = load_data(config, resolved.dataset)
-    task = Task.of(config, data.train.label_counts)
+    task = Task.of(config, data.train.label_counts, data.train.targets)
     network = build_network(config, data)
     backbone, regressor = network.backbone.from_official(state)
     try:
@@ -369,4 +385,5 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     except RuntimeError as error:
         raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {last_line(error)}") from error
     trainer = build_trainer(build_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
-    return describe(resolved, ()) | {"test": task.errors(data.test.judged, trainer.predict(data.test))}
+    test = task.report(data.test.judged, trainer.columns(data.test), network.family)
+    return describe(resolved, ()) | judgement(task, network.family) | {"test": test}

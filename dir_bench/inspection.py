@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
-from dir_bench.datasets.base import Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
+from dir_bench.datasets.base import CheckReport, Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
 from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.download.fetch import WEIGHTS
 from dir_bench.datasets.download.fetch import fetch as download
+from dir_bench.datasets.protocols import draw
 from dir_bench.datasets.subsets import runs_of, train_counts
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
-from dir_bench.schema import Config, Subset
+from dir_bench.schema import Config
 from dir_bench.task import Task, target_bins
 
 _LARGEST = 1_000_000
@@ -69,10 +69,10 @@ def check(
     problems = report.problems + tuple(faults(target_bins(config.dataset), report.targets))
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
     if report.label_counts is not None:
-        task = Task.of(config, partial(_counted, report.label_counts, config.subset))
-        if config.subset.name != "none":
-            whole = int(report.label_counts(task.bins).sum())
-            facts = {f"subset {config.subset.name}": f"trains on {task.counts.sum()} of {whole}", **_where(task)}
+        counted, about = _counted(report, config)
+        task = Task.of(config, counted)
+        if about:
+            facts = {f"subset {config.subset.name}": about, **_where(task)}
             lines += [f"{key}: {value}" for key, value in facts.items()]
         lines += ["", _histogram(task)]
     if not problems:
@@ -80,8 +80,24 @@ def check(
     return "\n".join(lines), problems
 
 
-def _counted(count: Callable[[TargetBins], IntArray], subset: Subset, bins: TargetBins) -> IntArray:
-    return train_counts(count(bins), bins, subset)
+def _counted(report: CheckReport, config: Config) -> tuple[Callable[[TargetBins], IntArray], str]:
+    """Return what counts the training targets that a subset leaves, and what it says of itself; "" for none."""
+    count, subset, bins = report.label_counts, config.subset, target_bins(config.dataset)
+    assert count is not None  # the caller saw to it
+    whole = count(bins)
+    if subset.name == "none":
+        return count, ""
+    if subset.protocol.omega:
+        splits = list(report.targets.values())
+        if not splits:  # not every check needs to read them
+            data = _dataset(config).load()
+            splits = [data.train.targets, data.val.targets, data.test.targets]
+        targets = np.concatenate([np.asarray(each) for each in splits])
+        drawn = draw(targets, bins, subset)
+        kept = bins.counts(targets[drawn.train])
+        return lambda _: kept, str(drawn)
+    left = train_counts(whole, bins, subset)
+    return lambda _: left, f"trains on {left.sum()} of {whole.sum()}"
 
 
 def _where(task: Task) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.evaluation.extra import check_name
-from dir_bench.schema import Config, Subset, look_up, toggle_groups
+from dir_bench.schema import Config, Protocol, Subset, look_up, toggle_groups
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.bins.rule": ("edges", "truncate"),
@@ -72,6 +73,26 @@ def _check_bins(config: Config) -> None:
         beyond = [b for b in getattr(dataset.regions, name) or [] if not 0 <= b < count]
         if beyond:
             raise UserError(f"dataset.regions.{name} names bin {beyond[0]}, and there are bins 0 to {count - 1} only")
+    if dataset.relevance is not None and (fault := _relevance_fault(dataset.relevance)):
+        raise UserError(f"dataset.relevance={dataset.relevance} {fault}, as in [[10,1],[30,0],[70,1]]")
+
+
+def _relevance_fault(points: Any) -> str:
+    """Return what is wrong with control points of relevance, or ""."""
+    pairs = points if isinstance(points, list) else []
+    if len(pairs) < 2 or not all(map(_is_pair, pairs)):
+        return "must list two or more control points [label, relevance]"
+    if any(low >= high for (low, _), (high, _) in pairwise(pairs)):
+        return "must list labels in ascending order"
+    return (
+        ""
+        if all(0 <= phi <= 1 for _, phi in pairs) and any(phi for _, phi in pairs)
+        else ("must have relevances from 0 to 1, not all of them 0")
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _check_subset(config: Config) -> None:
@@ -84,6 +105,11 @@ def _check_subset(config: Config) -> None:
         raise UserError(
             f"subset={subset.name} chooses samples by their label, and in {dataset.title} every pixel has one: drop it"
         )
+    if subset.protocol != Protocol():
+        _check_protocol(subset)
+        return
+    if subset.replace:
+        raise UserError(f"subset.replace has no effect with subset={subset.name}: drop it, or choose a protocol")
     if not (subset.keep or subset.remove or subset.peaks or subset.fullest or subset.test_share):
         raise UserError(f"subset={subset.name} changes nothing: add, say, subset.remove=[[20,30],[45,60]]")
     for key in ("keep", "remove"):
@@ -102,6 +128,29 @@ def _check_subset(config: Config) -> None:
         raise UserError(f"subset.test_share={subset.test_share} must lie between 0 and 1")
     if subset.seed < 0:
         raise UserError(f"subset.seed={subset.seed} must not be negative")
+
+
+def _check_protocol(subset: Subset) -> None:
+    protocol = subset.protocol
+    if not isinstance(protocol.omega, list) or not protocol.omega or not all(map(_is_pair, protocol.omega)):
+        raise UserError(f"subset.protocol.omega={protocol.omega} must list [centre, rate], as in [[50,0.01]]")
+    for key in ("within", "range"):
+        if (pair := getattr(protocol, key)) is not None and not _is_range(pair):
+            raise UserError(f"subset.protocol.{key}={pair} must be [low, high], low < high, as in [0,100]")
+    if not isinstance(protocol.blind, list) or not all(map(_is_range, protocol.blind)):
+        raise UserError(f"subset.protocol.blind={protocol.blind} must list ranges [low, high], as in [[47,54]]")
+    if protocol.per_bin < 1 or subset.seed < 0:
+        raise UserError(
+            f"subset.protocol.per_bin={protocol.per_bin} must be at least 1, and subset.seed={subset.seed} not negative"
+        )
+    plain = Subset(subset.name, subset.title, protocol=protocol, replace=subset.replace, seed=subset.seed)
+    if subset != plain:
+        other = next(f.name for f in fields(subset) if getattr(subset, f.name) != getattr(plain, f.name))
+        raise UserError(f"subset.{other} has no effect with subset={subset.name}, which is a protocol: drop it")
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair))
 
 
 def _is_range(pair: Any) -> bool:

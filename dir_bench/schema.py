@@ -22,6 +22,7 @@ NUMBERLESS = (
     "dataset.published",
     "dataset.dense",
     "dataset.no_resampling",
+    "dataset.label_range",
     "dataset.start",
     "semantics.name",
     "subset.name",
@@ -49,8 +50,8 @@ BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 """Keys that name a file whose content counts in an identity, wherever it lies."""
 
 ADDED = (
-    *("head", "mixup", "subset", "resample", "reweight.beta"),
-    *("dataset.standardize", "dataset.source.exif_orientation"),
+    *("head", "mixup", "subset", "subset.protocol", "subset.replace", "resample", "reweight.beta"),
+    *("dataset.standardize", "dataset.source.exif_orientation", "dataset.relevance"),
     *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
     *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )
@@ -151,6 +152,8 @@ class DatasetConfig:
     standardize: bool = False  # network units are standard deviations from the mean of the training targets instead
     monitor: str = "mae"
     extra_errors: str = "none"
+    label_range: Any = None  # [low, high] that stand for the ages 0 and 100 in protocols; null: the range of the bins
+    relevance: Any = None  # control points [[label, φ], …] of SERA's relevance; null: by the training labels
     dense: bool = False  # a target for every pixel, so no sample has a label of its own
     table_metrics: list[str] = field(default_factory=lambda: ["mae", "gm"])
     published: Semantics = field(default_factory=Semantics)
@@ -171,6 +174,21 @@ class Peak:
 
 
 @dataclass
+class Protocol:
+    """Splits drawn from all samples, see `datasets.protocols`; a label's place is in hundredths of `range`."""
+
+    omega: Any = field(
+        default_factory=list
+    )  # [[centre, rate], …]: the training density is Σ exp(-rate (place - centre)²)
+    within: Any = None  # [low, high) of all splits; null: all
+    blind: Any = field(default_factory=list)  # of [low, high) that are not trained on
+    range: Any = None  # [low, high] of labels, the places 0 and 100; null: the range of the bins
+    per_bin: int = 50  # test samples of a bin at most
+    even_test: bool = True  # bins that have fewer are not tested
+    train_within_test: bool = False
+
+
+@dataclass
 class Subset:
     """Which samples make the splits, see `datasets.subsets`; ranges are [low, high) in label units."""
 
@@ -182,6 +200,8 @@ class Subset:
     peaks: list[Peak] = field(default_factory=list)
     fullest: int | None = None  # training samples in the fullest bin, all others in proportion
     test_share: float | None = None  # of the training samples, drawn to be the test split
+    protocol: Protocol = field(default_factory=Protocol)
+    replace: bool = False  # a protocol draws with replacement, as published
     seed: int = 0
 
 

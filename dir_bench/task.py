@@ -1,6 +1,6 @@
 """What the labels of a dataset say, before any network: bins, regions, and how errors are reported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.evaluation.extra import extra_terms
+from dir_bench.evaluation.further import further_metrics
 from dir_bench.evaluation.metrics import region_metrics
 from dir_bench.labels import Regions, TargetBins, label_density
+from dir_bench.labels.extremes import Extremes
 from dir_bench.schema import Config, DatasetConfig
 from dir_bench.toggles.smoothing import LDS
 
@@ -26,6 +28,7 @@ class Task:
         regions: Region of each bin, from those counts.
         zero_error: Stands in for errors of exactly zero in GM.
         extra_terms: The dataset's own metrics, beside those of every regression; None if there are none.
+        extremes: The relevance of labels for SERA; None: it is not told.
     """
 
     bins: TargetBins
@@ -33,16 +36,32 @@ class Task:
     regions: Regions
     zero_error: float
     extra_terms: Callable[[Any, Any], dict[str, Any]] | None
+    extremes: Extremes | None = None
 
     @classmethod
-    def of(cls, config: Config, count: Callable[[TargetBins], npt.NDArray[np.int64]]) -> "Task":
-        """Derive the task from the config and the training labels alone, which `count` counts by bin."""
+    def of(
+        cls,
+        config: Config,
+        count: Callable[[TargetBins], npt.NDArray[np.int64]],
+        targets: npt.ArrayLike | None = None,
+    ) -> "Task":
+        """Derive the task from the config and the training labels alone, which `count` counts by bin.
+
+        Without `targets`, the training labels themselves, relevance is what the config has; and so it is for depth
+        maps, whose labels are too many to be sorted.
+        """
         bins = target_bins(config.dataset)
         counts = count(bins)
         regions = Regions.from_counts(
             counts, **asdict(config.dataset.regions), zero_is_few=config.semantics.zero_is_few
         )
-        return cls(bins, counts, regions, config.semantics.zero_error, extra_terms(config.dataset.extra_errors))
+        extremes = None
+        if config.dataset.relevance is not None:
+            extremes = Extremes(tuple((float(label), float(phi)) for label, phi in config.dataset.relevance))
+        elif targets is not None and not config.dataset.dense:
+            extremes = Extremes.of(targets)
+        own = extra_terms(config.dataset.extra_errors)
+        return cls(bins, counts, regions, config.semantics.zero_error, own, extremes)
 
     def errors(self, target: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Errors:
         """Return the errors by region in label units, from all predictions at once."""
@@ -54,6 +73,27 @@ class Task:
             zero_error=self.zero_error,
             terms=self.extra_terms,
         )
+
+    def report(
+        self, target: npt.NDArray[Any], columns: Mapping[str, npt.NDArray[Any]], family: str | None = None
+    ) -> Errors:
+        """Return all errors by region of what is reported: `errors`, and those of `evaluation.further`.
+
+        Args:
+            target: Label units.
+            columns: What the network says of each, see `training.prediction.predict`.
+            family: Of the head's predictive distribution; None: it gives none.
+        """
+        errors = self.errors(target, columns["prediction"])
+        further = further_metrics(
+            columns,
+            np.asarray(target, np.float64),
+            bins=self.bins,
+            regions=self.regions,
+            extremes=self.extremes,
+            family=family,
+        )
+        return {region: values | further[region] for region, values in errors.items()}
 
 
 def target_bins(dataset: DatasetConfig) -> TargetBins:

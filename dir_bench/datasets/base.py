@@ -126,6 +126,7 @@ class Data:
         backbone_kwargs: What only the data can tell the backbone (a vocabulary's size).
         fds: What FDS passes over for its statistics, without augmentation; None: the training split, as it is trained.
         selected_on: "validation", or "test" where `val` is the test split, as in the published NYUD2 code.
+        drawn: Rows and distinct samples of each split that a protocol drew, see `protocols`.
     """
 
     train: Split
@@ -134,6 +135,7 @@ class Data:
     backbone_kwargs: Mapping[str, Any] = field(default_factory=dict)
     fds: Split | None = None
     selected_on: str = "validation"
+    drawn: Mapping[str, Mapping[str, int]] | None = None
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,16 @@ from dir_bench.errors import UserError, nearest
 ExtraTerms = Callable[[NDArray[Any], NDArray[Any]], dict[str, NDArray[Any]]]
 
 NONE = "none"
-HIGHER = ("pearson", "spearman")
+HIGHER = ("pearson", "spearman", "ccc")
 """Errors of every regression of which more is better."""
+FURTHER = ("bmae", "bins", "bias", "slope", "ccc", "w1", "sera")
+"""What `evaluation.further` adds to them."""
+UNCERTAINTY = ("nll", "crps", "coverage", "width", "uce", "uce_std")
+"""What `evaluation.uncertainty` adds where a head says how sure it is."""
+IDEAL = {"bias": 0.0, "slope": 1.0, "coverage": 0.9}
+"""Those that are best at a value, and worse on both sides of it."""
+NEUTRAL = ("bins",)
+"""Numbers that say how others were made: none is better."""
 _HOME = "dir_bench.datasets"
 
 
@@ -69,6 +77,20 @@ def extra_terms(name: str) -> ExtraTerms | None:
 def more_is_better(metric: str) -> bool:
     """Tell of any metric that a table may show whether more of it is better."""
     return metric in HIGHER or metric.endswith("_score") or metric in _higher()
+
+
+def merit(metric: str, value: float) -> float:
+    """Return how good a value of a metric is, in the metric's unit: more is better, whatever the metric is."""
+    if metric in IDEAL:
+        return -abs(value - IDEAL[metric])
+    return 0.0 if metric in NEUTRAL else value if more_is_better(metric) else -value
+
+
+def arrow(metric: str) -> str:
+    """Return a sign of where a metric is best: "↑", "↓", or "→ 0"; "" for one that is never better."""
+    if metric in IDEAL:
+        return f"→ {IDEAL[metric]:g}"
+    return "" if metric in NEUTRAL else "↑" if more_is_better(metric) else "↓"
 
 
 def _higher() -> set[str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -200,11 +200,17 @@ class Head(Part):
 
     There is one. A part of the config with the name `head` takes the place of the one that `head` and `loss` choose.
 
+    A head that knows how sure it is has a `family`, and gives a column `std` for each prediction: its predictive
+    distribution is of that family, has the prediction as its mean, and `std` as its standard deviation. "student" has a
+    column `df` too, of degrees of freedom above 2: its scale is std · √((df − 2) / df). That of "laplace" is std / √2.
+
     Attributes:
         outputs: Of the last layer for each target.
         target_scale: Label units per unit of what `decode` returns.
         target_shift: The label that 0 of it stands for.
         trains_regressor: False where the losses are of features alone; the last layer then stays as initialised.
+        family: Of the predictive distribution; None: the head gives none.
+        unitless: Columns that are numbers without a unit.
         fitted: True where nothing takes a step: `fit` is called once, with the network as it begins.
     """
 
@@ -212,6 +218,8 @@ class Head(Part):
     target_scale: float = 1.0
     target_shift: float = 0.0
     trains_regressor: ClassVar[bool] = True
+    family: ClassVar[Literal["laplace", "normal", "student"] | None] = None
+    unitless: ClassVar[frozenset[str]] = frozenset({"df"})
     fitted: ClassVar[bool] = False
 
     def in_network_units(self, targets: Tensor) -> Tensor:
@@ -249,5 +257,5 @@ class Head(Part):
         return output[:, :1]
 
     def columns(self, output: Tensor) -> dict[str, Tensor]:
-        """Return what else a run keeps of each prediction, by name, of its shape and in its unit; such as a scale."""
+        """Return what else a run keeps of each prediction, by name, of its shape and in its unit; such as `std`."""
         return {}

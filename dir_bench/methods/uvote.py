@@ -48,6 +48,7 @@ class UVOTE(Head):
         ValueError: If there is no expert, or no such answer.
     """
 
+    family = "laplace"
     tables: Tensor
 
     def __init__(
@@ -118,8 +119,9 @@ class UVOTE(Head):
         return (share * mean).sum(1, keepdim=True)
 
     def columns(self, output: Tensor) -> dict[str, Tensor]:
-        """Return the Laplace scale b of the surest expert."""
-        return {"scale": self._split(output)[1].amin(1, keepdim=True).exp()}
+        """Return the Laplace scale b of the surest expert, and the standard deviation √2 b."""
+        scale = self._split(output)[1].amin(1, keepdim=True).exp()
+        return {"scale": scale, "std": math.sqrt(2) * scale}
 
     @staticmethod
     def _split(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,7 +128,7 @@ def _encodes(value: str) -> bool:
     return True
 
 
-NOT_NEGATIVE = ("mae", "mse", "rmse", "gm")
+NOT_NEGATIVE = ("mae", "mse", "rmse", "gm", "bmae", "bins", "w1", "sera", "crps", "coverage", "width", "uce", "uce_std")
 
 
 def _error(value: Any) -> str:
@@ -155,6 +155,9 @@ METRICS = fields(
             )
         ),
         "departures": or_null(items(text)),
+        "relevance": or_null(items(items(number))),
+        "family": or_null(text),
+        "drawn": or_null(fields({}, None, fields({"rows": count, "distinct": count}))),
     },
 )
 _seal = fields({"sha256": text, "bytes": count})

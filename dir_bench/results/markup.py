@@ -19,6 +19,7 @@ _TEX = {
     "±": r"$\pm$",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
+    "→": r"$\to$",
     "≥": r"$\geq$",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",

@@ -125,7 +125,8 @@ def subset_label(subset: Subset) -> str:
         for key, pairs in ranges.items()
         if pairs
     ]
-    return subset.title or ";".join(said) or f"SUBSET={subset.name.upper()}"
+    label = subset.title or ";".join(said) or f"SUBSET={subset.name.upper()}"
+    return f"{label}, WITH REPLACEMENT" if subset.replace else label
 
 
 def dataset_title(title: str, label: str) -> str:

@@ -32,6 +32,8 @@ class Published:
     region: str
     printed: str
     source: str
+    secondary: bool
+    """Whether it was read elsewhere than in the paper's own table: in a later paper, a review, an excerpt."""
 
     @property
     def value(self) -> float:
@@ -52,6 +54,7 @@ def load() -> tuple[Published, ...]:
             region=row["region"],
             printed=row["value"],
             source=row["source"],
+            secondary=row["mark"] == "secondary",
         )
         for row in csv.DictReader(text.splitlines())
     )
@@ -148,6 +151,11 @@ def decimals(title: str, metric: str) -> int:
 def sources(title: str, method: str, *, paper: str = "paper") -> list[str]:
     """Return where the numbers of a printed row stand, such as "arXiv 2102.09554v2 PDF Table 2"."""
     return list(dict.fromkeys(part for row in find(title, method, paper=paper) for part in row.source.split("; ")))
+
+
+def is_secondary(title: str, method: str, *, paper: str = "paper") -> bool:
+    """Tell whether a printed row has a number that was not read in the paper's own table."""
+    return any(row.secondary for row in find(title, method, paper=paper))
 
 
 def derived_name(title: str, printed: str) -> str:

@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleRenderable
+from rich.console import Console, ConsoleRenderable, Group
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dir_bench.evaluation.extra import more_is_better
+from dir_bench.evaluation.extra import FURTHER, NEUTRAL, UNCERTAINTY, arrow
 from dir_bench.files.values import visible
 from dir_bench.labels.regions import REGIONS
-from dir_bench.results.published import PER_CENT, decimals, full_name, methods, sources
-from dir_bench.results.records import Problem
+from dir_bench.results.published import PER_CENT, decimals, full_name, is_secondary, methods, sources
+from dir_bench.results.records import Problem, relevance_text
 from dir_bench.results.rows import REFERENCE, SPREADS, Column, Row, Table
 
 HOLE = "–"
@@ -83,6 +83,7 @@ def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
         yield Line("row", f"{row.label}{sign}", str(len(row.seeds)), tuple(cells))
         for paper, name in row.printed_as.items():
             label = paper if name == row.method else f"{paper}: {name}"
+            label += ", secondary" if is_secondary(table.title, name, paper=paper) else ""
             yield Line("note", f"{label}{sign and f', unlike{sign}'}", "", _numbers(table, row.printed[paper], columns))
         if row.gains:
             yield Line("note", f"gain over {REFERENCE}", "", _numbers(table, row.gains, columns, sign="+"))
@@ -135,6 +136,8 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
         if shown:
             places = dict.fromkeys(s for name in shown for s in sources(table.title, name, paper=paper))
             yield f"{paper}: {full_name(paper)}; {_places(places)}."
+            if any(is_secondary(table.title, name, paper=paper) for name in shown):
+                yield "secondary: not read in the paper's own table, but where it says."
     yield from table.notes
 
 
@@ -154,18 +157,26 @@ def holes(table: Table) -> Iterator[tuple[str, str]]:
             yield f"{row.label} has no run{'' if row.fill else ', and no method preset makes one'}", row.fill
 
 
-def region_table(metrics: Mapping[str, Any]) -> RichTable:
+def region_table(metrics: Mapping[str, Any]) -> ConsoleRenderable:
     """Return one run's errors by region, from the content of its metrics.json, for `rich` to print."""
     title, test = str(metrics.get("title") or metrics["dataset"]), metrics["test"]
     present = list(dict.fromkeys(name for values in test.values() for name in values if name != "count"))
     first = [name for name in metrics.get("table_metrics") or () if name in present]
     names = list(dict.fromkeys([*first, *present]))
-    body: list[list[Text | str]] = []
-    for region in sorted(test, key=lambda name: REGIONS.index(name) if name in REGIONS else len(REGIONS)):
-        values = test[region]
-        numbers = [number(title, m, values[m]) if _is_finite(values.get(m)) else UNDEFINED for m in names]
-        body.append([Text(visible(region)), str(values["count"]), *numbers])
-    return _grid(["region", "samples", *(visible(heading(name)) for name in names)], body)
+    further = [[name for name in names if name in kind and name not in first] for kind in (FURTHER, UNCERTAINTY)]
+    grids: list[ConsoleRenderable] = []
+    for chosen in ([name for name in names if not any(name in kind for kind in further)], *further):
+        body: list[list[Text | str]] = []
+        for region in sorted(test, key=lambda name: REGIONS.index(name) if name in REGIONS else len(REGIONS)):
+            values = test[region]
+            numbers = [number(title, m, values[m]) if _is_finite(values.get(m)) else UNDEFINED for m in chosen]
+            body.append([Text(visible(region)), str(values["count"]), *numbers])
+        if chosen or not grids:
+            heads = (visible(heading(name)) for name in chosen)
+            grids += [*([Text()] if grids else []), _grid(["region", "samples", *heads], body)]
+    if "sera" in names and (points := relevance_text(metrics.get("relevance") or ())):
+        grids += [Text(), Text(f"SERA's relevance is {points}.")]
+    return Group(*grids) if len(grids) > 1 else grids[0]
 
 
 def regions_note(config: Mapping[str, Any], regions: Iterable[str]) -> str:
@@ -205,12 +216,13 @@ def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: boo
 
 def number(title: str, metric: str, value: float, sign: str = "") -> str:
     """Return a value with as many decimals as the paper gives it, correlations in per cent; `sign` "+" shows it."""
-    return f"{value * _scale(metric):{sign}.{decimals(title, metric)}f}"
+    places = 0 if metric in NEUTRAL else decimals(title, metric)
+    return f"{value * _scale(metric):{sign}.{places}f}"
 
 
 def heading(metric: str) -> str:
-    """Return a metric's name as a column head: "MAE ↓", "PEARSON % ↑"; the arrow points to better."""
-    return f"{metric.upper()}{' %' if metric in PER_CENT else ''} {'↑' if more_is_better(metric) else '↓'}"
+    """Return a metric's name as a column head: "MAE ↓", "PEARSON % ↑", "BIAS → 0"; the arrow points to better."""
+    return f"{metric.upper()}{' %' if metric in PER_CENT else ''} {arrow(metric)}".rstrip()
 
 
 def _scale(metric: str) -> int:

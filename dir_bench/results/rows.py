@@ -1,10 +1,10 @@
 """What a table is: one dataset's methods, each with the mean and spread of its runs over seeds, in label units."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dir_bench.evaluation.extra import more_is_better
+from dir_bench.evaluation.extra import NEUTRAL, merit
 from dir_bench.results.records import Problem
 
 REFERENCE = "VANILLA"
@@ -111,10 +111,11 @@ class Table:
     def best(self, column: Column) -> frozenset[str]:
         """Return the labels of the rows with the best mean; none where fewer than two rows have one."""
         means = {row.label: row.cells[column].mean for row in self.rows if column in row.cells}
-        if len(means) < 2:
+        if len(means) < 2 or column[0] in NEUTRAL:
             return frozenset()
-        top = _best(column, means.values())
-        return frozenset(label for label, mean in means.items() if mean == top)
+        merits = {label: merit(column[0], mean) for label, mean in means.items()}
+        top = max(merits.values())
+        return frozenset(label for label, own in merits.items() if own == top)
 
     def within_noise(self, column: Column) -> frozenset[str]:
         """Return the labels of the rows that are not the best, but cannot be told from it.
@@ -132,10 +133,6 @@ class Table:
             for label, cell in cells.items()
             if label not in best and any(_overlap(cell, other, self.spread) for other in top)
         )
-
-
-def _best(column: Column, means: Iterable[float]) -> float:
-    return max(means) if more_is_better(column[0]) else min(means)
 
 
 def _overlap(a: Cell, b: Cell, kind: str) -> bool:

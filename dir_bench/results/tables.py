@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from dir_bench.errors import UserError, nearest
-from dir_bench.evaluation.extra import more_is_better
+from dir_bench.evaluation.extra import merit
 from dir_bench.labels.regions import MAIN_REGIONS, REGIONS
 from dir_bench.results import comparison, published, selection
 from dir_bench.results.export import check_format, render
@@ -244,6 +244,13 @@ def _notes(records: pd.DataFrame, runs: pd.DataFrame, columns: Sequence[Column])
     if len(tested) > 1:
         sizes = ", ".join(map(str, sorted(tested.tolist())))
         notes.append(f"Beware: these runs were tested on different splits, of {sizes} samples.")
+    asked = {metric for metric, _ in columns}
+    if "sera" in asked:
+        notes += [f"SERA's relevance of labels: {text}." for text in sorted({t for t in runs["relevance"] if t})]
+    if asked & {"uce", "uce_std"}:
+        notes.append(
+            "UCE is of the expected absolute error; UCE_STD, as UVOTE's code has it, of the standard deviation."
+        )
     shown, present = {region for _, region in columns}, records["region"].unique()
     more = [region for region in REGIONS if region not in shown and region in present]
     if more:
@@ -286,8 +293,4 @@ def _with_gains(table: Table) -> Table:
 
 
 def _gains(base: Row, cells: Mapping[Column, Cell]) -> dict[Column, float]:
-    return {
-        c: (cell.mean - base.cells[c].mean) * (1 if more_is_better(c[0]) else -1)
-        for c, cell in cells.items()
-        if c in base.cells
-    }
+    return {c: merit(c[0], cell.mean) - merit(c[0], base.cells[c].mean) for c, cell in cells.items() if c in base.cells}

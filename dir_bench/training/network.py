@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from dir_bench.backbones.base import Backbone
-from dir_bench.methods.part import Part
+from dir_bench.methods.part import Head, Part
 
 
 class Network(nn.Module):
@@ -34,6 +34,11 @@ class Network(nn.Module):
     def parts(self) -> list[Part]:
         """The parts, in their order."""
         return [cast(Part, self.get_submodule(name)) for name in self.part_names]
+
+    @property
+    def family(self) -> str | None:
+        """Of the head's predictive distribution; None: it gives none."""
+        return cast(Head, self.get_submodule("head")).family
 
     def forward(self, inputs: Any, targets: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Return the regressor's output, the backbone's features, and what the regressor was given.

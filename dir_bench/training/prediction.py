@@ -56,7 +56,7 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
     for there, columns in processes.gather((torch.cat(places) if places else None, mine)):
         for name, column in columns.items():
             whole.setdefault(name, np.full(len(split.judged), np.nan))[there.numpy()] = column.double().numpy()
-    scaled = {name: column * head.target_scale for name, column in whole.items()}
+    scaled = {n: column if n in head.unitless else column * head.target_scale for n, column in whole.items()}
     if head.target_shift:
         scaled["prediction"] += head.target_shift
     return scaled

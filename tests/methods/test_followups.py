@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from run_helpers import assert_same_run, history, stop_after
 from scipy.stats import gaussian_kde, rankdata
 from torch import nn
 
-from dir_bench import config
+from dir_bench import config, experiment
 from dir_bench.assembly import build_network, parameter_groups
+from dir_bench.datasets.arrays import Arrays
 from dir_bench.errors import UserError
+from dir_bench.interrupt import Interrupted
 from dir_bench.labels import TargetBins
 from dir_bench.methods import balanced_mse, bsam, dense_weight, dist_loss, uvote
 from dir_bench.methods.ordinal_entropy import ordinal_entropy
 from dir_bench.methods.part import Facts, Step
 from dir_bench.methods.rank_n_contrast import rank_n_contrast
 from dir_bench.methods.ranksim import one_of_each, ranks, ranksim
+from dir_bench.schema import Config
 
 BINS = TargetBins.regular(0, 10, 1)
 
@@ -185,6 +189,7 @@ def test_uvote_by_hand():
     assert head.losses(output, target, output).item() == pytest.approx(np.dot(weights, likelihood), rel=1e-5)
     assert head.decode(output).tolist() == [[1.0]]
     assert head.columns(output)["scale"].item() == pytest.approx(math.exp(-0.2))
+    assert head.columns(output)["std"].item() == pytest.approx(math.sqrt(2) * math.exp(-0.2))
     head.answer = "mean"
     assert head.decode(output).item() == pytest.approx(1)
     head.answer = "first"
@@ -230,7 +235,7 @@ def test_balanced_mse_does_not_depend_on_the_unit_of_the_network(kind):
 
 
 def test_methods_of_one_label_a_sample_refuse_maps():
-    for method in ("bmc", "ranksim", "rnc", "ordinal_entropy", "dist_loss"):
+    for method in ("bmc", "ranksim", "rnc", "ordinal_entropy", "dist_loss", "srl"):
         chosen = config.compose(["dataset=nyud2", f"method={method}"])
         first = chosen.stages.first.get("parts", {}) if chosen.stages.on else chosen.parts
         with pytest.raises(UserError, match="has one a pixel"):
@@ -238,7 +243,8 @@ def test_methods_of_one_label_a_sample_refuse_maps():
 
 
 def test_every_published_module_says_where_its_formula_is_from():
-    for name in ("balanced_mse", "ranksim", "conr", "rank_n_contrast", "ordinal_entropy", "dense_weight", "dist_loss"):
+    names = ("balanced_mse", "ranksim", "conr", "rank_n_contrast", "ordinal_entropy", "dense_weight", "dist_loss")
+    for name in (*names, "vir", "vir_evidence", "vir_prm", "srl"):
         text = (Path(balanced_mse.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
         assert "Source:" in text
         assert "nothing" in text.split('"""')[1]
@@ -257,3 +263,38 @@ def test_the_scales_of_uvote_learn_at_a_tenth_of_the_rate_as_published():
     assert output.abs().max() < 1  # all experts begin alike, with scales of about 1
     alone = config.compose(["method=uvote", "parts.head.scale_lr=1"])
     assert isinstance(build_network(alone, config.build(chosen.dataset.source).load()).regressor, nn.Linear)
+
+
+@pytest.fixture
+def compose(tmp_path):
+    Arrays(str(tmp_path / "data" / "arrays")).sample(tmp_path / "data" / "arrays", n=120)
+    common = [
+        *("dataset=arrays", "backbone.hidden=[8,4]", "trainer.batch_size=32", "trainer.threads=1", "trainer.epochs=3"),
+        *("trainer.figures=false", "trainer.feature_statistics=false", f"paths.data={tmp_path / 'data'}"),
+    ]
+
+    def make(outputs: str, *overrides: str) -> Config:
+        return config.compose([*common, f"paths.outputs={tmp_path / outputs}", *overrides])
+
+    return make
+
+
+SMOOTHED = ["reweight=sqrt_inv", "lds=gaussian", "fds=gaussian"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["method=vir", *SMOOTHED],
+        ["method=vir", "parts.head.statistics=stream"],
+        ["method=srl", *SMOOTHED, "parts.srl.projector=4"],
+    ],
+    ids=" ".join,
+)
+def test_a_method_with_a_memory_is_cut_and_resumed_to_the_same_bits_with_lds_and_fds_too(compose, monkeypatch, words):
+    straight = experiment.run(compose("straight", *words))
+    broken = compose("broken", *words)
+    stop_after(monkeypatch, int(history(straight.folder)[-1]["step"]) - 1)  # in the midst of the last epoch
+    with pytest.raises(Interrupted):
+        experiment.run(broken)
+    assert_same_run(straight.folder, experiment.run(broken).folder)

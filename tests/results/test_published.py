@@ -8,7 +8,7 @@ from dir_bench.results import published
 
 def test_the_whole_file_is_there() -> None:
     rows = published.load()
-    assert len(rows) == 2843
+    assert len(rows) == 2927
     assert {row.metric for row in rows} >= {"mae", "gm", "mse", "rmse", "pearson", "spearman", "log10", "delta1"}
     assert all(isinstance(row.value, float) for row in rows)
 
@@ -43,6 +43,14 @@ def test_find_narrows() -> None:
     (row,) = published.find("NYUD2-DIR", "VANILLA", "rmse", "few")
     assert (row.value, row.year) == (2.123, 2021)
     assert "Table 4" in row.source
+
+
+def test_what_was_read_elsewhere_is_marked() -> None:
+    (row,) = published.find("AgeDB-DIR", "BSAM", "mae", "few", paper="bsam")
+    assert (row.value, row.secondary) == (7.928, True)
+    assert published.is_secondary("NYUD2-DIR", "CONR (BEST)", paper="conr")
+    assert not any(row.secondary for row in published.load() if row.paper.startswith("Delving into"))
+    assert not published.is_secondary("IMDB-WIKI-DIR", "SQINV + LDS", paper="repo")
 
 
 def test_unknown_paper_names_the_nearest() -> None:

@@ -373,3 +373,18 @@ def test_runs_of_different_releases_are_told_apart(tmp_path: Path, make_run: Mak
             assert "Code: dir_bench 0.1.0 (89abcde)." in table([tmp_path])
             assert "Beware" not in table([tmp_path])
     assert "different releases, whose numbers may differ: VANILLA by 0.1.0; INV by 0.2.0." in table([tmp_path])
+
+
+def test_further_metrics_are_best_where_they_should_be(
+    tmp_path: Path, make_run: Callable[..., Any], regions: Callable[..., Any]
+) -> None:
+    further = {"VANILLA": (-2.0, 0.5, 57, 0.91), "LDS": (1.0, 0.8, 57, 0.7), "FDS": (3.0, 1.4, 57, 1.0)}
+    for method, (bias, slope, bins, coverage) in further.items():
+        values = regions(7.0, 4.0, bias=bias, slope=slope, bins=bins, coverage=coverage, sera=9.0)
+        make_run(tmp_path, values, method=method, relevance=[[3.25, 1.0], [31.0, 0.0]])
+    text = table([tmp_path], "md", metrics=["bias", "slope", "bins", "coverage", "sera"], regions=["all"], gains=True)
+    assert "| BIAS → 0 all | SLOPE → 1 all | BINS all | COVERAGE → 0.9 all | SERA ↓ all |" in text
+    assert "| LDS | 1 | **1.000** | **0.800** | 57 | 0.700 |" in text
+    assert "| VANILLA | 1 | -2.000 | 0.500 | 57 | **0.910** |" in text
+    assert "| *gain over VANILLA* |  | +1.000 | +0.300 | +0 | -0.190 | +0.000 |" in text
+    assert "SERA's relevance of labels: 1 at 3.25, 0 at 31." in text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dir_bench.errors import UserError
-from dir_bench.evaluation.extra import more_is_better
+from dir_bench.evaluation.extra import merit
 from dir_bench.results.plots import PLOTS, Options, draw
 from dir_bench.results.plots.runs import Group, group_records, readable
 from dir_bench.results.plots.style import styled, svg
@@ -69,8 +69,8 @@ def _chosen(groups: list[Group], table: Table, base: str) -> tuple[Sequence[Grou
     if len(groups) <= MOST:
         return groups, ""
     first = table.columns[0]
-    means = {row.label: row.cells[first].mean for row in table.rows if first in row.cells}
-    ranked = sorted(means, key=means.__getitem__, reverse=more_is_better(first[0]))
+    means = {row.label: merit(first[0], row.cells[first].mean) for row in table.rows if first in row.cells}
+    ranked = sorted(means, key=means.__getitem__, reverse=True)
     kept = {base} & means.keys()
     kept |= set([label for label in ranked if label not in kept][: MOST - len(kept)])
     name = f"{base} and the" if base in means else "the"
