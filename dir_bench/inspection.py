@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
+from dir_bench.chosen import settle
 from dir_bench.datasets.base import CheckReport, Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
 from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.download.fetch import WEIGHTS
@@ -63,10 +64,14 @@ def _state(config: Config, dataset: Dataset) -> str:
 def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
     """Return what a check found, as text with the label histogram by region, and its problems."""
     config = _compose(name, data_dir, settings)
-    report = _dataset(config).check()
-    problems = report.problems + tuple(faults(target_bins(config.dataset), report.targets))
+    dataset = _dataset(config)
+    report = dataset.check()
+    problems = report.problems
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
     if report.label_counts is not None:
+        config, said = settle(config, dataset)
+        lines += said
+        problems += tuple(faults(target_bins(config.dataset), report.targets))
         counted, about = _counted(report, config)
         task = Task.of(config, counted)
         if about:

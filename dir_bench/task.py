@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dir_bench.errors import UserError
 from dir_bench.evaluation.extra import extra_terms
 from dir_bench.evaluation.further import further_metrics
 from dir_bench.evaluation.metrics import region_metrics
@@ -97,8 +98,15 @@ class Task:
 
 
 def target_bins(dataset: DatasetConfig) -> TargetBins:
-    """Return the dataset's bins."""
-    return TargetBins.regular(**asdict(dataset.bins))
+    """Return the dataset's bins; UserError if they are still to be chosen from its targets (`chosen.settle`)."""
+    bins, shared = dataset.bins, ("first", "rule", "precision")
+    choices = {key: value for key, value in asdict(bins).items() if key in shared}
+    if not bins.settled:
+        raise UserError(f"the bins of {dataset.title} are chosen from its targets: settle the config with them first")
+    if bins.edges is not None:
+        return TargetBins(np.asarray(bins.edges, np.float64), **choices)
+    assert bins.start is not None and bins.stop is not None and bins.width is not None  # `rules` saw to it
+    return TargetBins.regular(bins.start, bins.stop, bins.width, **choices)
 
 
 def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:

@@ -209,7 +209,9 @@ def _with_own_bins(choice: BinChoice, values: Floats, spikes: list[float]) -> Bi
     if not spikes:
         return choice
     shown = ", ".join(f"{spike:g}" for spike in spikes)
-    return BinChoice(edges, None, f"{choice.why}; and one for {shown} alone, which {SPIKE:.0%} of the samples or more have")
+    return BinChoice(
+        edges, None, f"{choice.why}; and one for {shown} alone, which {SPIKE:.0%} of the samples or more have"
+    )
 
 
 def _clean(number: float) -> float:
