@@ -105,8 +105,7 @@ def target_bins(dataset: DatasetConfig) -> TargetBins:
         raise UserError(f"the bins of {dataset.title} are chosen from its targets: settle the config with them first")
     if bins.edges is not None:
         return TargetBins(np.asarray(bins.edges, np.float64), **choices)
-    assert bins.start is not None and bins.stop is not None and bins.width is not None  # `rules` saw to it
-    return TargetBins.regular(bins.start, bins.stop, bins.width, **choices)
+    return TargetBins.regular(*bins.regular, **choices)
 
 
 def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:

@@ -77,17 +77,19 @@ class Table:
         found = pd.to_numeric(self.frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         return np.where(np.isfinite(found.astype(np.float32)), found, np.nan)
 
-    def targets(self, name: str, key: str | None = None, why: str = "") -> npt.NDArray[np.float64]:
-        """Return a column of targets; UserError with the place of the first that is no finite number.
+    def targets(self, name: str, rows: npt.NDArray[np.integer], also: str = "") -> npt.NDArray[np.float64]:
+        """Return a column's targets in some rows; UserError with the place of the first that is no finite number.
 
         Args:
             name: Of the column.
-            key: The setting that names it, for the message.
-            why: What else can be done, the end of the message.
+            rows: Which, counted from 0, shape ``(k,)``.
+            also: What else can be done, the end of the message.
         """
-        column, found = self.column(name, key), self.numbers(name)
-        self.refuse(np.isnan(found), column, "is not a number, so it is no target", why)
-        return found
+        column, found = self.column(name), self.numbers(name)
+        asked = np.zeros(len(self), np.bool_)
+        asked[rows] = True
+        self.refuse(asked & np.isnan(found), column, "is not a number, so it is no target", also)
+        return found[rows]
 
     def refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str, then: str = "") -> None:
         """Raise UserError on the first row that is wrong, naming the place, the column, the value, and how many."""
