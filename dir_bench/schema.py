@@ -99,15 +99,9 @@ class Bins:
         """How many there are, once settled."""
         if self.edges is not None:
             return len(self.edges) - 1
-        start, stop, width = self.regular
-        return round((stop - start) / width)
-
-    @property
-    def regular(self) -> tuple[float, float, float]:
-        """Start, stop and width, of bins that are settled and have no list of edges."""
         if self.start is None or self.stop is None or self.width is None:
-            raise TypeError("bins that are still to be chosen have no number and no edges")
-        return self.start, self.stop, self.width
+            raise TypeError("bins that are still to be chosen have no number")
+        return round((self.stop - self.start) / self.width)
 
     def used(self) -> "Bins":
         """Return the same bins with what nothing reads as it is by default, or as the edges have it."""

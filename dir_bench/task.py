@@ -99,13 +99,9 @@ class Task:
 
 def target_bins(dataset: DatasetConfig) -> TargetBins:
     """Return the dataset's bins; UserError if they are still to be chosen from its targets (`chosen.settle`)."""
-    bins, shared = dataset.bins, ("first", "rule", "precision")
-    choices = {key: value for key, value in asdict(bins).items() if key in shared}
-    if not bins.settled:
+    if not dataset.bins.settled:
         raise UserError(f"the bins of {dataset.title} are chosen from its targets: settle the config with them first")
-    if bins.edges is not None:
-        return TargetBins(np.asarray(bins.edges, np.float64), **choices)
-    return TargetBins.regular(*bins.regular, **choices)
+    return TargetBins.of_settings(asdict(dataset.bins))
 
 
 def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:

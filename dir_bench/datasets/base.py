@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from dir_bench.datasets.download.fetch import Remote
 
+STAND_IN = "stand-in data"
+"""What runs on made-up samples record."""
+
 IntArray = npt.NDArray[np.int64]
 
 
