@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -62,7 +63,7 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
 
 def build_network(config: Config, data: Data) -> Network:
     """Build backbone, parts and regressor; initial weights depend on the seed alone, not on what came before."""
-    configs.bind({**config.backbone, **data.backbone_kwargs}, f"the backbone for {config.dataset.name}")
+    _check_backbone(config, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init", 0))
         backbone = as_backbone(configs.build(config.backbone, **data.backbone_kwargs))
@@ -85,6 +86,18 @@ def build_network(config: Config, data: Data) -> Network:
     return network
 
 
+def _check_backbone(config: Config, data: Data) -> None:
+    """Raise UserError if a backbone does not take what only the data can tell it: it is one for other data."""
+    takes = inspect.signature(configs.resolve_target(config.backbone)).parameters
+    alien = [key for key in data.backbone_kwargs if key not in takes]
+    if alien and not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values()):
+        raise UserError(
+            f"the backbone {config.backbone['_target_']} is not for {config.dataset.title}, whose own take "
+            f"{', '.join(alien)}: choose another, or where a method chose it for plain inputs, that method on learned "
+            "features (method=vanilla_knn in place of knn)"
+        )
+
+
 def build_parts(config: Config, data: Data, backbone: Backbone) -> dict[str, Part]:
     """Build what the method is made of, by name: the groups' own parts, then those of `parts`, in their order."""
     bins = target_bins(config.dataset)
@@ -98,6 +111,7 @@ def build_parts(config: Config, data: Data, backbone: Backbone) -> dict[str, Par
         feature_dim=backbone.feature_dim,
         backbone=backbone,
         statistics_split=data.fds,
+        dense=config.dataset.dense,
     )
     own = {name: toggle.part(config, facts) for name, toggle in vars(config).items() if isinstance(toggle, Toggle)}
     parts = {name: part for name, part in own.items() if part is not None}
@@ -186,9 +200,8 @@ def parameter_groups(network: Network, lr: float) -> list[dict[str, Any]]:
     apart: list[tuple[nn.Module, Mapping[str, Any]]] = [
         (part, part.settings) for part in network.parts if part.settings
     ]
-    apart += [
-        (m, {"lr": lr * m.lr_factor}) for m in network.modules() if isinstance(m.__dict__.get("lr_factor"), float)
-    ]
+    factors = ((module, vars(module).get("lr_factor")) for module in network.modules())
+    apart += [(module, {"lr": lr * factor}) for module, factor in factors if factor is not None]
     own = {id(parameter) for module, _ in apart for parameter in module.parameters()}
     shared = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
     return [{"params": shared}, *({"params": _trained(module), **settings} for module, settings in apart)]

@@ -12,12 +12,14 @@ import pytest
 from dir_bench import config
 
 PLAIN = ["trainer.figures=false"]
-SMALL = ["backbone=resnet18", "dataset.source.size=32", "trainer.epochs=2", "trainer.batch_size=64"]
+SMALL = ["dataset.source.size=32", "trainer.epochs=2", "trainer.batch_size=64"]
+PLAIN_CNN = ["backbone=cnn", *PLAIN]
+NARROW = ["backbone=depth_small", "dataset.source.rotation_order=1", "trainer.epochs=1", "trainer.batch_size=2"]
 RUNS = {
-    "agedb": ["120", *SMALL, "method=sqinv_lds_fds"],
-    "imdb_wiki": ["120", *SMALL, *PLAIN, "method=focal_r_fds", "fds.statistics=stream", "trainer.cache=ram"],
-    "images": ["120", *SMALL, *PLAIN, "method=inv_lds", "trainer.cache=none", "trainer.precision=bf16-mixed"],
-    "nyud2": ["2", *PLAIN, "backbone=depth_resnet18", "trainer.epochs=1", "trainer.batch_size=2", "method=inv_lds_fds"],
+    "agedb": ["120", *SMALL, "backbone=resnet18", "method=sqinv_lds_fds"],
+    "imdb_wiki": ["120", *SMALL, *PLAIN_CNN, "method=focal_r_fds", "fds.statistics=stream", "trainer.cache=ram"],
+    "images": ["120", *SMALL, *PLAIN_CNN, "method=inv_lds", "trainer.cache=none", "trainer.precision=bf16-mixed"],
+    "nyud2": ["2", *NARROW, *PLAIN, "method=inv_lds_fds"],
 }
 
 

@@ -1,6 +1,7 @@
 """A picture in, a map of features out: the encoder-decoder of NYUD2-DIR."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -74,9 +75,13 @@ class DepthNet(Backbone):
             raise UserError(f"backbone.encoder={encoder} is no ResNet: choose one, such as resnet50 or resnet18")
         if weights is not None:
             load_weights(resnet, weights, encoder, classifier)
-        self.encoder = Encoder(resnet)
+        self._assemble(Encoder(resnet), width, fused=16)
+
+    def _assemble(self, encoder: nn.Module, width: int, fused: int) -> None:
+        """Set what follows an encoder of four blocks, the last of `width` channels, each before it of half as many."""
+        self.encoder = encoder
         self.decoder = Decoder(width)
-        self.fusion = Fusion([width // 8, width // 4, width // 2, width])
+        self.fusion = Fusion([width // 8, width // 4, width // 2, width], fused)
         self.feature_dim = width // 32 + self.fusion.feature_dim
         self.refine = nn.Sequential(
             *_convolution(self.feature_dim, self.feature_dim, 5),
@@ -114,6 +119,27 @@ class DepthNet(Backbone):
         return backbone, regressor
 
 
+class SmallDepthNet(DepthNet):
+    """The same build, narrow, on four strided convolutions: for trying out, where a ResNet takes too long.
+
+    `feature_dim` is ``4 · width // 16 + width // 32``.
+
+    Args:
+        width: Channels of the encoder's last block, a multiple of 32; those before have half as many each.
+        in_channels: Channels of the data's pictures, any number.
+        size: Not used: pictures of any size are taken.
+
+    Raises:
+        UserError: If `width` is no positive multiple of 32.
+    """
+
+    def __init__(self, width: int = 64, in_channels: int = 3, size: Any = None) -> None:
+        Backbone.__init__(self)
+        if width < 32 or width % 32:
+            raise UserError(f"backbone.width={width} must be a multiple of 32, such as 64")
+        self._assemble(StridedEncoder(in_channels, width), width, fused=width // 16)
+
+
 class Encoder(nn.Module):
     """The outputs of a ResNet's four blocks, of 1/4, 1/8, 1/16 and 1/32 of the picture's size."""
 
@@ -128,6 +154,16 @@ class Encoder(nn.Module):
             features = block(features)
             outputs.append(features)
         return outputs
+
+
+class StridedEncoder(Encoder):
+    """A ResNet's four sizes from one strided convolution each, the last of `width` channels."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        nn.Module.__init__(self)
+        widths = [width // 8, width // 8, width // 4, width // 2, width]
+        self.stem = _strided(in_channels, widths[0])
+        self.blocks = nn.ModuleList(_strided(narrow, wide) for narrow, wide in pairwise(widths))
 
 
 class Decoder(nn.Module):
@@ -203,6 +239,12 @@ class ResizingConv(nn.Conv2d):
 
 def _resize(features: Tensor, size: torch.Size) -> Tensor:
     return nn.functional.interpolate(features, list(size), mode="bilinear", align_corners=False)
+
+
+def _strided(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a convolution to half the size, its batch norm and activation."""
+    convolution = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 def _convolution(in_channels: int, out_channels: int, kernel_size: int) -> tuple[nn.Module, nn.Module]:

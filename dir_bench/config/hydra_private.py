@@ -10,6 +10,7 @@ import pkgutil
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ class Composer:
         self._loader = application._loader
         self._loader.repository = _ReadOnce(self._loader.repository)
         _, self._repository = self._loader._parse_overrides_and_create_caching_repo("train", [])
+        self._composed = lru_cache(512)(self._compose)
 
     def check_no_sweep(self, parsed: Sequence[Any]) -> None:
         """Raise Hydra's error if an override asks for more than one value."""
@@ -162,7 +164,12 @@ class Composer:
         return override.package is not None or self._repository.group_exists(override.key_or_group)
 
     def compose(self, choices: Sequence[str]) -> DictConfig:
-        """Compose group choices alone."""
+        """Compose group choices alone; those of late are kept, whatever their order."""
+        keys = [choice.partition("=")[0] for choice in choices]
+        ordered = sorted(choices) if len(set(keys)) == len(keys) else choices
+        return copy.deepcopy(self._composed(tuple(ordered)))
+
+    def _compose(self, choices: Sequence[str]) -> DictConfig:
         parsed, repository = self._loader._parse_overrides_and_create_caching_repo("train", list(choices))
         listed = create_defaults_list(repository, "train", parsed, prepend_hydra=False, skip_missing=False)
         composed: DictConfig = self._loader._compose_config_from_defaults_list(listed.defaults, repository)

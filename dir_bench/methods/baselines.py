@@ -9,6 +9,7 @@ weights of the samples. Epochs and learning rates have no effect, and without ch
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +25,8 @@ from dir_bench.methods.part import Facts, Head, Labelled, refuse_maps
 if TYPE_CHECKING:
     from dir_bench.schema import Config
 
+log = logging.getLogger("dir_bench")
+
 ALPHAS = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
 
 
@@ -37,6 +40,8 @@ class Fitted(Head):
     fitted = True
     weighted: ClassVar[bool] = True
     """Whether samples may have weights."""
+    reads_features: ClassVar[bool] = True
+    """Whether it predicts from features at all."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
@@ -55,6 +60,13 @@ class Fitted(Head):
             )
         if config.reweight.on and not cls.weighted:
             raise UserError(f"reweight={config.reweight.name} has no meaning for {cls.__name__}: drop it")
+        if config.backbone.get("features", True) and not config.stages.on and cls.reads_features:
+            log.warning(
+                "%s gets the features of %s as it begins: stages.name=vanilla trains it first (as method=vanilla_knn "
+                "and vanilla_ridge do), backbone=linear takes the inputs themselves",
+                cls.__name__,
+                config.backbone["_target_"],
+            )
         if config.trainer.devices > 1:
             raise UserError(
                 f"trainer.devices={config.trainer.devices}: {cls.__name__} is fitted by one process; set it to 1, and "
@@ -88,10 +100,11 @@ class TrainMedian(Fitted):
 
     median: Tensor
     weighted = False
+    reads_features = False
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        if np.ndim(facts.targets) == 1:
+        if not facts.dense:
             value = np.median(np.asarray(facts.targets, np.float64))
         else:
             below = np.concatenate([[0], np.cumsum(facts.counts)])
@@ -142,7 +155,7 @@ class _OnFeatures(Fitted):
 
     def _error(self, features: Tensor, units: NDArray[np.float64]) -> float:
         """Return the MAE of predictions from features, network units."""
-        predicted = torch.cat([self.decode(some.to(self.mean.device)).cpu() for some in features.split(4096)])
+        predicted = torch.cat([self.decode(some.to(self.mean.device)).cpu() for some in torch.split(features, 4096)])
         return float(np.abs(predicted.squeeze(1).double().numpy() - units).mean())
 
 

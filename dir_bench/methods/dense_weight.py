@@ -88,8 +88,8 @@ class DenseWeight(Part):
 
     def __init__(self, facts: Facts, alpha: float = 1.0, epsilon: float = 1e-6) -> None:
         super().__init__()
-        scalar = np.ndim(facts.targets) == 1
-        labels, counts = (facts.targets, None) if scalar else (facts.bins.centers, facts.counts)
+        filled = facts.counts > 0
+        labels, counts = (facts.bins.centers[filled], facts.counts[filled]) if facts.dense else (facts.targets, None)
         try:
             grid, weights = dense_weights(labels, alpha, epsilon, counts=counts)
         except ValueError as error:

@@ -162,5 +162,5 @@ class HCA(Head):
         return self.values[scores.argmax(1, keepdim=True)]
 
     def _split(self, output: Tensor) -> tuple[list[Tensor], Tensor]:
-        *levels, student = output.split([*self.widths, self.student], dim=1)
+        *levels, student = torch.split(output, [*self.widths, self.student], dim=1)
         return levels, student

@@ -47,6 +47,7 @@ class Facts:
         feature_dim: Width of the features.
         backbone: The network before its last layer; not to be kept as a submodule, whose weights are its own.
         statistics_split: What the dataset names for statistics of features; None: the training split.
+        dense: Each pixel has a target. `targets` are then what the split keeps, which need not be an array.
     """
 
     bins: TargetBins
@@ -57,6 +58,7 @@ class Facts:
     backbone: Backbone
     statistics_split: Split | None = None
     target_shift: float = 0.0
+    dense: bool = False
 
 
 @dataclass

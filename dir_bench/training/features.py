@@ -42,7 +42,10 @@ def feature_batches(trainer: Trainer, split: Split) -> Iterator[tuple[IntArray, 
 
 def labelled(trainer: Trainer, split: Split) -> Labelled:
     """Return the features, targets and weights of a split with one target a sample, in one pass of one process."""
-    places, features, targets, weights = [], [], [], []
+    places: list[Tensor] = []
+    features: list[Tensor] = []
+    targets: list[Tensor] = []
+    weights: list[Tensor] = []
     for index, some, labels in feature_batches(trainer, split):
         weight = torch.ones_like(labels, dtype=torch.float32)
         for part in trainer.parts.values():

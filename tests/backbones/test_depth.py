@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from dir_bench.backbones.depth import OFFICIAL_BACKBONE, OFFICIAL_REGRESSOR, DepthNet, ResizingConv
+from dir_bench.backbones.depth import OFFICIAL_BACKBONE, OFFICIAL_REGRESSOR, DepthNet, ResizingConv, SmallDepthNet
 from dir_bench.errors import UserError
 
 MODEL_FACTS = Path(__file__).parents[3] / "shared" / "golden" / "model_facts.json"
@@ -54,6 +54,17 @@ def test_every_weight_gets_a_gradient() -> None:
     network = small()
     network(pictures()).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 71)])
+def test_the_narrow_network_maps_pictures_of_any_size_and_learns_with_all_weights(size: tuple[int, int]) -> None:
+    network = SmallDepthNet(32)
+    depth = network.make_regressor()(network(pictures(*size)))
+    assert depth.shape == (2, 1, *(2 * -(-pixels // 4) for pixels in size))
+    network(pictures(*size)).square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    with pytest.raises(UserError, match=r"width=48 must be a multiple of 32"):
+        SmallDepthNet(48)
 
 
 def test_evaluation_draws_nothing_and_pictures_do_not_mix() -> None:

@@ -192,7 +192,7 @@ def test_a_backbone_that_does_not_fit_the_data_is_refused():
     from dir_bench import assembly
 
     chosen = config.compose(["backbone=bilstm_small", "dataset.source.n_train=20"])
-    with pytest.raises(UserError, match="the backbone for gauge has no setting"):
+    with pytest.raises(UserError, match="is not for GAUGE-DIR, whose own take in_channels, size"):
         assembly.build_network(chosen, config.build(chosen.dataset.source).load())
 
 

@@ -126,6 +126,17 @@ def test_dense_weights_are_those_of_a_plain_estimate_with_mean_1():
     assert (dense_weight.dense_weights(labels, alpha=0)[1] == 1).all()
 
 
+def test_what_is_fitted_to_labels_takes_bins_for_them_where_pixels_have_some():
+    """There the split keeps codes of depths, which are no array."""
+    counts = np.array([0, 3, 40, 9, 1, 0, 0, 2, 0, 0])
+    pixels = Facts(BINS, counts, None, 1.0, 3, nn.Identity(), dense=True)
+    as_labels = facts(np.repeat(BINS.centers, counts))
+    here, there = dense_weight.DenseWeight(pixels), dense_weight.DenseWeight(as_labels)
+    torch.testing.assert_close(here.weigh(torch.arange(10.0)), there.weigh(torch.arange(10.0)), rtol=1e-4, atol=1e-5)
+    for name, buffer in balanced_mse.GAI(pixels, components=3).named_buffers():
+        torch.testing.assert_close(buffer, dict(balanced_mse.GAI(as_labels, components=3).named_buffers())[name])
+
+
 def test_many_distinct_labels_give_the_density_of_their_exact_sum(monkeypatch):
     labels = np.random.default_rng(0).gamma(2, 2, 3000)
     exact = dense_weight.dense_weights(labels)[1]

@@ -75,7 +75,8 @@ def draw_curves(groups: Sequence[Group]) -> Figure:
         lines = _lines(axes, groups, column)
         axes.set_title(title)
         if not any(np.isfinite(line.get_ydata()).any() for line in lines):
-            axes.text(0.5, 0.5, "no labels there", transform=axes.transAxes, ha="center", va="center")
+            why = "no step was taken" if column == "loss" else "no labels there"
+            axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center")
             axes.set_yticks([])
         if column == f"val/all/{monitor}":
             _mark_selected(axes, groups, column)
