@@ -16,6 +16,7 @@ from dir_bench.datasets.download.fetch import WEIGHTS
 from dir_bench.datasets.download.fetch import fetch as download
 from dir_bench.datasets.protocols import draw
 from dir_bench.datasets.subsets import runs_of, train_counts
+from dir_bench.datasets.tables.published import TABLES
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
 from dir_bench.schema import Config
@@ -23,6 +24,10 @@ from dir_bench.task import Task, target_bins
 
 _LARGEST = 1_000_000
 """Samples of a stand-in: more fill the disk, and are a slip."""
+
+
+_SHARED = {**{name: (remotes, "weights") for name, remotes in WEIGHTS.items()}, "tables": (TABLES, "tables")}
+"""What can be fetched and belongs to more than one dataset, and the folder that they look for it in."""
 
 
 def _compose(name: str, data_dir: str | None, settings: Sequence[str] = ()) -> Config:
@@ -142,10 +147,11 @@ def fetch(name: str, data_dir: str | None = None, mirror: str | None = None) -> 
     Raises:
         UserError: A download failed, or nothing of this can be had without asking.
     """
-    if name in WEIGHTS:
-        folder = Path(_compose(configs.options("dataset")[0], data_dir).paths.data) / "weights"
-        return "\n".join(download(WEIGHTS[name], folder, mirror=mirror))
-    known = [*configs.options("dataset"), *WEIGHTS]
+    if name in _SHARED:
+        remotes, folder = _SHARED[name]
+        data = Path(_compose(configs.options("dataset")[0], data_dir).paths.data)
+        return "\n".join(download(remotes, data / folder, mirror=mirror))
+    known = [*configs.options("dataset"), *_SHARED]
     if name not in known:
         raise UserError(f"nothing to fetch is named '{name}'{nearest(name, known)}: {', '.join(known)}")
     config = _compose(name, data_dir)
