@@ -14,6 +14,8 @@ what is shown
               of their own. Runs that are not finished, or damaged, are listed below the table with the reason
   a hole      –, with the command that fills it: a seed that other rows have; with --holes also the paper's rows
   n/a         its runs have no such number: a region without samples, a correlation of constant predictions
+  --metrics   any that the runs have: mae mse rmse gm pearson spearman; bmae (over bins, bins says how many), bias,
+              slope, ccc, w1, sera; of heads that know how sure they are nll crps coverage width uce uce_std (README)
   marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): mean ± std overlap, or
               with --compare no significant difference; † or ‡ differs significantly from the row of --compare
   --compare   †: a paired t-test over the seeds that two rows share, five or more, so that a claim is one about methods
@@ -112,7 +114,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     """Add what tables can be asked for."""
     parser.add_argument("runs", nargs="*", type=Path, help="folders to search (default: outputs)")
     parser.add_argument(
-        "--metrics", nargs="+", metavar="NAME", help="such as mae gm mse pearson (default: the paper's)"
+        "--metrics", nargs="+", metavar="NAME", help="such as mae gm bmae bias sera (default: the paper's)"
     )
     parser.add_argument("--regions", nargs="+", metavar="NAME", help="such as all few zero (default: the paper's)")
     parser.add_argument(

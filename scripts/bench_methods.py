@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # torch's profiler says much on stderr
+if __name__ == "__main__":
+    os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # torch's profiler says much on stderr
 
 import torch
 from bench_fds import _processor
@@ -177,9 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="cnn", choices=tuple(SETTINGS), help="cnn on the gauge, mlp on vectors")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--samples", type=int, default=2048, help="for training")
+    parser.add_argument("--samples", type=int, default=512, help="for training: short epochs meet the same weather")
     parser.add_argument("--methods", nargs="*", default=METHODS, metavar="PRESET")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings")
     asked = parser.parse_args(arguments)

@@ -80,7 +80,8 @@ def _merged(places: Sequence[IntArray], batches: Sequence[Any]) -> Any:
     shape = (sum(map(len, places)), *np.max([batch.shape[1:] for batch in batches], axis=0).astype(int).tolist())
     whole = np.zeros(shape, first.dtype) if isinstance(first, np.ndarray) else first.new_zeros(shape)
     for there, batch in zip(places, batches, strict=True):
-        whole[(there, *(slice(size) for size in batch.shape[1:]))] = batch
+        corner: tuple[Any, ...] = (there, *(slice(size) for size in batch.shape[1:]))
+        whole[corner] = batch
     return whole
 
 

@@ -32,22 +32,23 @@ def ordinal_entropy(features: Tensor, labels: Tensor, *, scaled: bool = False) -
     share = same.to(features.dtype) / same.sum(1, keepdim=True)
     centers = torch.nn.functional.normalize(share @ features, dim=1)
     first = ~(same & torch.ones_like(same).tril(-1)).any(1)  # one sample stands for each label
-    pair = first[:, None] & first & torch.ones_like(same).triu(1)
-    apart = (labels[:, None] - labels).abs()
+    ends, values, here = centers, labels, first
+    if first.is_cpu:  # on a GPU, asking how many there are would make the host wait
+        ends, values, here = centers[first], labels[first], first[first]
+    pair = (here[:, None] & here).triu(1)
+    apart = (values[:, None] - values).abs()
     if scaled:
         lowest = apart.masked_fill(~pair, torch.inf).min()
         apart = torch.where(pair, apart - lowest, 0.0)
         apart = apart / apart.max().clamp(min=1e-12)
     count = pair.sum()
-    spread = -(apart * _distance(centers[:, None] - centers[None]) * pair).sum() / count.clamp(min=1)
+    length = ends.square().sum(1)
+    far = (length[:, None] + length - 2 * ends @ ends.T).clamp(min=1e-12).sqrt()
+    spread = -(apart * far * pair).sum() / count.clamp(min=1)
     off = (torch.nn.functional.normalize(features, dim=1) - centers).square().sum(1)
     away = off > 1e-12
     tightness = (off.clamp(min=1e-12).sqrt() * away).sum() / away.sum().clamp(min=1)
     return spread, tightness
-
-
-def _distance(difference: Tensor) -> Tensor:
-    return difference.square().sum(-1).clamp(min=1e-12).sqrt()
 
 
 class OrdinalEntropy(Part):

@@ -45,7 +45,8 @@ def ranksim(features: Tensor, labels: Tensor, interpolation: float = 2.0, kept: 
 def ranks(values: Tensor, kept: Tensor) -> Tensor:
     """Return the rank of each value in its row among the columns kept, over their number: 1/n is the largest."""
     order = values.masked_fill(~kept, -torch.inf).argsort(dim=1, stable=True).flip(1)
-    return (order.argsort(dim=1, stable=True) + 1).to(values.dtype) / kept.sum()
+    place = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=values.dtype).expand_as(values)
+    return torch.empty_like(values).scatter_(1, order, place / kept.sum())
 
 
 class _Ranks(torch.autograd.Function):
@@ -97,4 +98,6 @@ class RankSim(Part):
         labels, features = step.targets[order], step.features[order].float()
         drawn = torch.from_numpy(step.rng("ranksim", step.rank).permutation(len(labels)))
         kept = one_of_each(labels, drawn.to(labels.device, non_blocking=True))
+        if kept.is_cpu:  # the same of fewer rows; on a GPU, asking how many they are would make the host wait
+            features, labels, kept = features[kept], labels[kept], kept[kept]
         return self.weight * ranksim(features, labels, self.interpolation, kept)

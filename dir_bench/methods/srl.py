@@ -98,7 +98,8 @@ class SRL(Part):
     those of each process, and what is remembered is of all.
 
     Args:
-        facts: Of the training labels; label distances are taken in network units.
+        facts: Of the training labels. Steps are set against differences in label units, as in the paper: another unit
+            needs another weight of `homogeneity`.
         envelope: Weight.
         homogeneity: Weight.
         contrast: Weight.
@@ -145,7 +146,7 @@ class SRL(Part):
             else None
         )
         edges = torch.tensor(facts.bins.edges[facts.bins.first : -1])
-        self.register_buffer("labels", (edges / facts.target_scale).float(), persistent=False)
+        self.register_buffer("labels", edges.float(), persistent=False)
         # Drawn from the run's seed, as weights are: the same when it is resumed.
         self.register_buffer("points", normalize(torch.randn(points, width), dim=1), persistent=False)
         self.register_buffer("memory", torch.zeros(len(edges), width))

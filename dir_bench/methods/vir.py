@@ -113,7 +113,7 @@ class ProbabilisticFeatures(PRM, FDSPart):
         assert self._latent is not None
         (mean, variance, sample), self._latent = self._latent, None
         decoded = self.decoder(sample.movedim(1, -1)).movedim(-1, 1).float()
-        missed = (decoded - step.features.detach().float()).square().mean()
+        missed: Tensor = (decoded - step.features.detach().float()).square().mean()
         divergence = kl_from_standard_normal(mean, variance.log()).mean() / mean.shape[1]
         return self.reconstruction * (missed + self.divergence * divergence)
 
@@ -174,7 +174,8 @@ class VIR(ProbabilisticFeatures, Head):
 
     def predicted(self, output: Tensor, weights: Tensor | float = 1.0) -> NIG:
         """Return the distributions that outputs stand for, in network units; `weights` are for training."""
-        return posterior(*as_observations(output), weights, **self.prior)
+        mean, count, omega = as_observations(output)
+        return posterior(mean, count, omega, weights, **self.prior)
 
     def columns(self, output: Tensor) -> dict[str, Tensor]:
         """Return standard deviation and degrees of freedom of Student's t, and the two deviations it is made of.

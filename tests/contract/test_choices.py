@@ -14,10 +14,12 @@ APART = {"dataset", "backbone", "preset", "sweep", "method"}
 """Groups whose choices need other data, or are many runs; each has a test of its own."""
 NEEDED = {"lds": ["reweight=inv"], "stages": ["reweight=inv", "stages.epochs=1"], "subset": []}
 """What a choice of a group is an error without."""
+PROTOCOLS = ("balanced_extrapolation", "bimodal_interpolation", "blind_spot")
 MORE = {
     ("stages", "crt"): ["head=classification", "reweight=class_balanced"],
     ("mixup", "manifold"): ["mixup.layers=[0,1]"],
     ("subset", "gaps"): ["subset.remove=[[5,8]]"],
+    **{("subset", name): ["subset.protocol.per_bin=1"] for name in PROTOCOLS},
 }
 CHOICES = [(group, name) for group in config.groups() if group not in APART for name in config.options(group)]
 

@@ -250,6 +250,21 @@ def test_every_published_module_says_where_its_formula_is_from():
         assert "nothing" in text.split('"""')[1]
 
 
+def test_the_scales_of_uvote_learn_at_a_tenth_of_the_rate_as_published():
+    chosen = config.compose(["method=uvote", "dataset.source.n_train=100", "dataset.source.n_test_per_bin=1"])
+    network = build_network(chosen, config.build(chosen.dataset.source).load())
+    groups = parameter_groups(network, 0.002)
+    assert [group.get("lr") for group in groups] == [None, pytest.approx(0.0002)]
+    scales = network.regressor.each[1]
+    assert [id(p) for p in groups[1]["params"]] == [id(p) for p in scales.parameters()]
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, network.parameters()))
+    output = network.eval()(torch.zeros(2, 1, 32, 32))[0]
+    assert output.shape == (2, 4)
+    assert output.abs().max() < 1  # all experts begin alike, with scales of about 1
+    alone = config.compose(["method=uvote", "parts.head.scale_lr=1"])
+    assert isinstance(build_network(alone, config.build(chosen.dataset.source).load()).regressor, nn.Linear)
+
+
 @pytest.fixture
 def compose(tmp_path):
     Arrays(str(tmp_path / "data" / "arrays")).sample(tmp_path / "data" / "arrays", n=120)
@@ -283,18 +298,3 @@ def test_a_method_with_a_memory_is_cut_and_resumed_to_the_same_bits_with_lds_and
     with pytest.raises(Interrupted):
         experiment.run(broken)
     assert_same_run(straight.folder, experiment.run(broken).folder)
-
-
-def test_the_scales_of_uvote_learn_at_a_tenth_of_the_rate_as_published():
-    chosen = config.compose(["method=uvote", "dataset.source.n_train=100", "dataset.source.n_test_per_bin=1"])
-    network = build_network(chosen, config.build(chosen.dataset.source).load())
-    groups = parameter_groups(network, 0.002)
-    assert [group.get("lr") for group in groups] == [None, pytest.approx(0.0002)]
-    scales = network.regressor.each[1]
-    assert [id(p) for p in groups[1]["params"]] == [id(p) for p in scales.parameters()]
-    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, network.parameters()))
-    output = network.eval()(torch.zeros(2, 1, 32, 32))[0]
-    assert output.shape == (2, 4)
-    assert output.abs().max() < 1  # all experts begin alike, with scales of about 1
-    alone = config.compose(["method=uvote", "parts.head.scale_lr=1"])
-    assert isinstance(build_network(alone, config.build(chosen.dataset.source).load()).regressor, nn.Linear)

@@ -77,8 +77,8 @@ def test_a_bin_that_the_batch_lacks_stands_where_it_is_remembered():
 
     now = torch.tensor([[0.0, 0, 1], [0, 0, 2]], requires_grad=True)
     penalty = learner.penalty(step_of(now, [2.5, 3.5], 1))
-    # From 2 to 3 no way; from 3 to 5, remembered, √2; labels are 2 apart, 1 in network units.
-    assert penalty.item() == pytest.approx(2.0 / 1.0)
+    # From 2 to 3 no way; from 3 to 5, which is remembered, √2, and labels are 2 apart.
+    assert penalty.item() == pytest.approx(2.0 / 2.0)
     penalty.backward()
     assert now.grad[1].abs().sum() > 0
     learner.epoch_begins(1)

@@ -87,6 +87,16 @@ def test_moments_of_features_are_those_of_a_plain_loop():
     assert prm.running_mean.tolist() == [[0.0] * 3 + [1.0] * 3] * 10
 
 
+def test_calibration_before_there_are_moments_adds_2_to_variances():
+    prm = PRM(6, first=0, last=9, start_smooth=0, empty="initial")
+    features, labels = torch.ones(4, 6), torch.arange(4.0)
+    expected = torch.tensor([1.0, 1, 1, 3, 3, 3]).expand(4, 6)
+    torch.testing.assert_close(prm.smooth(features, labels, 0), expected)
+    own = ProbabilisticFeatures(facts(np.arange(9.0)), kernel_size=3)
+    moments = own.moments_of(torch.ones(4, 3))
+    assert own.smooth(moments, labels, 1) is moments
+
+
 def test_bins_without_samples_stay_out_of_the_moments_of_others_if_told_so():
     rng = np.random.default_rng(0)
     features = torch.from_numpy(np.abs(rng.normal(size=(30, 4)))).float()
