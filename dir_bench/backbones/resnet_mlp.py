@@ -21,7 +21,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the inputs and what the block adds to them."""
-        return inputs + self.added(inputs)
+        outputs: Tensor = inputs + self.added(inputs)
+        return outputs
 
 
 class ResNetMLP(Backbone):

@@ -227,7 +227,7 @@ class Tabular:
         gaps = {name: where for name, where in by_column.items() if where.any()}
         if not gaps or way == "mean":
             return np.zeros(len(table), np.bool_)
-        wrong = np.any(list(gaps.values()), axis=0)
+        wrong: npt.NDArray[np.bool_] = np.any(list(gaps.values()), axis=0)
         if way == "drop":
             return wrong
         counts = ", ".join(f"{name} {int(where.sum())}" for name, where in list(gaps.items())[:10])
@@ -273,10 +273,8 @@ class Tabular:
     def _keys(self, part: Part) -> IntArray:
         """Return one number for rows of one id, or, without ids, for rows whose inputs are equal."""
         names = [self.id_column] if self.id_column else self._inputs
-        found: IntArray = (
-            part.table.frame[names].iloc[part.rows].groupby(names, dropna=False, sort=False).ngroup().to_numpy()
-        )
-        return found
+        rows = part.table.frame[names].iloc[part.rows]
+        return np.asarray(rows.groupby(names, dropna=False, sort=False).ngroup(), np.int64)
 
     def _refuse_leaks(self, parts: Mapping[str, Part]) -> None:
         if self.id_column is None:

@@ -75,7 +75,7 @@ class Table:
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
         """Return a column as numbers, shape ``(n,)``; NaN where there is none, or something else than a number."""
         found = pd.to_numeric(self.frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        return np.where(np.isfinite(found.astype(np.float32)), found, np.nan)
+        return np.where(np.abs(found) <= np.finfo(np.float32).max, found, np.nan)
 
     def targets(self, name: str, rows: npt.NDArray[np.integer], also: str = "") -> npt.NDArray[np.float64]:
         """Return a column's targets in some rows; UserError with the place of the first that is no finite number.
@@ -89,7 +89,7 @@ class Table:
         asked = np.zeros(len(self), np.bool_)
         asked[rows] = True
         self.refuse(asked & np.isnan(found), column, "is not a number, so it is no target", also)
-        return found[rows]
+        return np.asarray(found[rows])
 
     def refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str, then: str = "") -> None:
         """Raise UserError on the first row that is wrong, naming the place, the column, the value, and how many."""

@@ -1,9 +1,7 @@
 """Tables of one's own, from one command to a run: splits, gaps, leaks, bins from the data, mistakes in a sentence."""
 
 import csv
-import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,29 +60,30 @@ def test_bins_of_any_width_train_with_lds_and_fds_and_are_read_back(
     (folder,) = tmp_path.glob("outputs/*/*/*")
     assert np.load(folder / "labels.npz")["edges"].tolist() == [0, 1, 2, 5]
     assert json.loads((folder / "metrics.json").read_text())["test"]["all"]["mae"] > 0
-    said = commands(["data", "check", "table", *table[1:3], "dataset.bins.choose=quantiles", "dataset.bins.number=3"])
-    assert re.search(r"3 bins that hold about equally many training samples, 0 to 4", said)
 
 
-def test_the_example_is_a_stand_in_and_predicts_its_own_test_rows(commands: Callable[..., str], tmp_path: Path) -> None:
-    commands(["data", "sample", "table", "--size", "120"], ["train", "dataset=table", *SHORT])
-    assert "stand-in data: good for a trial" in commands(["data", "check", "table"])
+def test_the_example_is_a_stand_in_whose_test_rows_are_read_as_new_ones(
+    commands: Callable[..., str], tmp_path: Path
+) -> None:
+    commands(["data", "sample", "table", "--size", "120"])
+    said = commands(["data", "check", "table", "dataset.bins.choose=quantiles", "dataset.bins.number=3"])
+    assert "stand-in data: good for a trial" in said
+    assert "3 bins that hold about equally many training samples, 0" in said
     rows = list(csv.DictReader((tmp_path / "data/table/sample.csv").read_text().splitlines()))
     assert {row["split"] for row in rows} == set(SPLITS)
-    (folder,) = tmp_path.glob("outputs/table_sample/*/*")
     with (tmp_path / "new.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(
-            file, [name for name in rows[0] if name not in ("target", "split")], extrasaction="ignore"
-        )
+        names = [name for name in rows[0] if name not in ("target", "split")]
+        writer = csv.DictWriter(file, ["who", *reversed(names)], extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(row for row in rows if row["split"] == "test")
-    shown = commands(["predict", "RUN", "new.csv"])
-    predicted = [float(row["prediction"]) for row in csv.DictReader(io.StringIO(shown))]
-    assert predicted == pytest.approx(np.load(folder / "predictions.npz")["prediction"], rel=1e-5)
+        writer.writerows(row | {"who": "x"} for row in rows if row["split"] == "test")
+    table = Tabular(str(tmp_path / "data/table"))
+    frame, split = table.new_samples([tmp_path / "new.csv"])
+    assert frame.columns[0] == "who"
+    assert np.array_equal(split.inputs, table.load().test.inputs)  # type: ignore[attr-defined]
+    assert np.isnan(split.targets).all()
     (tmp_path / "few.csv").write_text("made_up_0\n1\n")
-    assert "few.csv has no column 'made_up_1' (did you mean 'made_up_0'?)" in commands(
-        ["predict", "RUN", "few.csv"], code=2
-    )
+    with pytest.raises(UserError, match=r"few.csv has no column 'made_up_1' \(did you mean 'made_up_0'\?\)"):
+        table.new_samples([tmp_path / "few.csv"])
 
 
 def loads(path: Path, **settings: object) -> Tabular:

@@ -77,7 +77,7 @@ class Categories:
 
         table.column(self.name)
         place = pd.Index(self.values).get_indexer(pd.Index(_categories(table, self.name)[rows]))
-        return (place[:, None] == np.arange(len(self.values))).astype(np.float32)
+        return np.asarray(place[:, None] == np.arange(len(self.values)), np.float32)
 
 
 @dataclass(frozen=True)
