@@ -92,6 +92,8 @@ def run_resolved(resolved: Resolved, command: tuple[str, ...] = (), *, wait: boo
     with folder.lock(wait=wait):
         if wait and RunFolder(folder.path).state == "done":  # while this process waited
             return Outcome(folder.path, recorded(folder.path), skipped=True)
+        for sentence in resolved.said:
+            log.info("%s", sentence)
         for start in missing_starts(config):
             log.info("%s: set %s to begin where published runs do", start.without, start.key)
         environment = run_environment() | {"device": _device_name(config), "command": list(command)}
@@ -348,6 +350,7 @@ def _restored(
     }
     config.stages.from_run = None
     resolved = resolve(config)
+    config = resolved.config
     _limit_threads(config)
     folder = RunFolder(path)
     fabric = build_fabric(config, "auto", 1)
@@ -374,6 +377,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     off = {key: group for key, group in off.items() if not group.on}
     config = replace(config, backbone=backbone, parts={}, **off)
     resolved = resolve(config)
+    config = resolved.config
     state = checkpoint.load_official(path)
     data = load_data(config, resolved.dataset)
     task = Task.of(config, data.train.label_counts, data.train.targets)

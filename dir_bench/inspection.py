@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dir_bench import config as configs
+from dir_bench.chosen import settle
 from dir_bench.datasets.base import CheckReport, Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
 from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.download.fetch import WEIGHTS
 from dir_bench.datasets.download.fetch import fetch as download
 from dir_bench.datasets.protocols import draw
 from dir_bench.datasets.subsets import runs_of, train_counts
+from dir_bench.datasets.tables.published import TABLES
 from dir_bench.errors import UserError, nearest
 from dir_bench.labels import TargetBins
 from dir_bench.schema import Config
@@ -22,6 +24,10 @@ from dir_bench.task import Task, target_bins
 
 _LARGEST = 1_000_000
 """Samples of a stand-in: more fill the disk, and are a slip."""
+
+
+_SHARED = {**{name: (remotes, "weights") for name, remotes in WEIGHTS.items()}, "tables": (TABLES, "tables")}
+"""What can be fetched and belongs to more than one dataset, and the folder that they look for it in."""
 
 
 def _compose(name: str, data_dir: str | None, settings: Sequence[str] = (), config_dir: str | None = None) -> Config:
@@ -65,10 +71,14 @@ def check(
 ) -> tuple[str, tuple[str, ...]]:
     """Return what a check found, as text with the label histogram by region, and its problems."""
     config = _compose(name, data_dir, settings, config_dir)
-    report = _dataset(config).check()
-    problems = report.problems + tuple(faults(target_bins(config.dataset), report.targets))
+    dataset = _dataset(config)
+    report = dataset.check()
+    problems = report.problems
     lines = [f"{key}: {value}" for key, value in report.facts.items()]
     if report.label_counts is not None:
+        config, said = settle(config, dataset)
+        lines += said
+        problems += tuple(faults(target_bins(config.dataset), report.targets))
         counted, about = _counted(report, config)
         task = Task.of(config, counted)
         if about:
@@ -141,10 +151,11 @@ def fetch(name: str, data_dir: str | None = None, mirror: str | None = None) -> 
     Raises:
         UserError: A download failed, or nothing of this can be had without asking.
     """
-    if name in WEIGHTS:
-        folder = Path(_compose(configs.options("dataset")[0], data_dir).paths.data) / "weights"
-        return "\n".join(download(WEIGHTS[name], folder, mirror=mirror))
-    known = [*configs.options("dataset"), *WEIGHTS]
+    if name in _SHARED:
+        remotes, folder = _SHARED[name]
+        data = Path(_compose(configs.options("dataset")[0], data_dir).paths.data)
+        return "\n".join(download(remotes, data / folder, mirror=mirror))
+    known = [*configs.options("dataset"), *_SHARED]
     if name not in known:
         raise UserError(f"nothing to fetch is named '{name}'{nearest(name, known)}: {', '.join(known)}")
     config = _compose(name, data_dir)

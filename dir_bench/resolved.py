@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dir_bench import config as configs
+from dir_bench.chosen import settle
 from dir_bench.datasets.base import Dataset, file_hash, large_file_hash
 from dir_bench.errors import UserError
 from dir_bench.results.naming import Toggles, identity, method_name, method_slug, names, without
@@ -30,13 +31,14 @@ class Resolved:
     """A run before it starts.
 
     Attributes:
-        config: The checked config, whose nodes fit what they configure.
+        config: The checked config, whose nodes fit what they configure, with all that it left to its data.
         identity: A hash of what can change the run's numbers; the data's fingerprint is part of it.
         row_id: The same of all runs that differ by the seed alone.
         name: Of the dataset or its subset, as a folder name.
         title: The same, printed.
         method: The method as the paper's tables name it.
         slug: The same, as a folder name.
+        said: What was chosen from the data, in sentences.
         dataset: Built, not loaded. Another process that is sent the run builds its own.
         hashes: What was hashed of files, so that runs on the same data need not do it again.
     """
@@ -48,6 +50,7 @@ class Resolved:
     title: str
     method: str
     slug: str
+    said: tuple[str, ...] = ()
     dataset: Dataset = field(repr=False, compare=False)
     hashes: dict[str, str] = field(repr=False, compare=False)
 
@@ -82,6 +85,7 @@ def resolve(config: Config, hashes: dict[str, str] | None = None) -> Resolved:
     dataset: Dataset = configs.build(config.dataset.source)
     if _of_data(config) not in hashes:
         hashes[_of_data(config)] = dataset.fingerprint()  # missing data, before torch is imported
+    config, said = settle(config, dataset, hashes)
     configs.check_targets(config)
     run_id, row_id = _identities(config, hashes)
     return Resolved(
@@ -92,6 +96,7 @@ def resolve(config: Config, hashes: dict[str, str] | None = None) -> Resolved:
         title=title,
         method=method_name(named),
         slug=slug,
+        said=said,
         dataset=dataset,
         hashes=hashes,
     )

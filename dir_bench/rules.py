@@ -7,11 +7,12 @@ from typing import Any
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.evaluation.extra import check_name
-from dir_bench.schema import Config, Protocol, Subset, look_up, toggle_groups
+from dir_bench.schema import Bins, Config, Protocol, Subset, look_up, toggle_groups
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.bins.rule": ("edges", "truncate"),
     "dataset.bins.precision": ("float32", "float64"),
+    "dataset.bins.choose": ("none", "width", "quantiles"),
     "dataset.monitor": ("mae", "mse", "rmse", "gm"),
     "schedule.interval": ("epoch", "step"),
     "trainer.eval_unit": ("epoch", "step"),
@@ -59,22 +60,54 @@ def _check_parts(config: Config) -> None:
 
 def _check_bins(config: Config) -> None:
     dataset = config.dataset
-    if not (dataset.bins.width > 0 and dataset.bins.stop > dataset.bins.start):
-        raise UserError(
-            f"dataset.bins: stop={dataset.bins.stop} must lie above start={dataset.bins.start}, and width above 0"
-        )
-    if not (dataset.bins.stop - dataset.bins.start) / dataset.bins.width <= MOST_BINS:  # NaN and infinity too
-        raise UserError(
-            f"dataset.bins: from start={dataset.bins.start} to stop={dataset.bins.stop} in steps of "
-            f"width={dataset.bins.width} are more than {MOST_BINS:,} bins: take wider ones"
-        )
-    count = round((dataset.bins.stop - dataset.bins.start) / dataset.bins.width)
+    _check_widths(dataset.bins)
+    count = dataset.bins.count if dataset.bins.settled else MOST_BINS
     for name in ("many", "medium", "few"):
         beyond = [b for b in getattr(dataset.regions, name) or [] if not 0 <= b < count]
         if beyond:
             raise UserError(f"dataset.regions.{name} names bin {beyond[0]}, and there are bins 0 to {count - 1} only")
+    left = [f"dataset.regions.{key}" for key in ("many_over", "few_under") if getattr(dataset.regions, key) is None]
+    if dataset.dense and (left or not dataset.bins.settled):
+        raise UserError(f"{(left or ['dataset.bins'])[0]} cannot be chosen from depth maps, of too many pixels: set it")
     if dataset.relevance is not None and (fault := _relevance_fault(dataset.relevance)):
         raise UserError(f"dataset.relevance={dataset.relevance} {fault}, as in [[10,1],[30,0],[70,1]]")
+
+
+def _check_widths(bins: Bins) -> None:
+    """Bins that are there have edges that increase; those to be chosen are asked for in one way."""
+    if bins.edges is not None:
+        edges = bins.edges if isinstance(bins.edges, list) else []
+        if len(edges) < 2 or not all(map(_is_number, edges)) or any(a >= b for a, b in pairwise(edges)):
+            raise UserError(f"dataset.bins.edges={bins.edges} must list two or more numbers that increase, as [0,5,20]")
+        return
+    given = [key for key in ("start", "stop", "width") if getattr(bins, key) is not None]
+    if bins.choose == "none" and (bins.number is not None or len(given) < 3):
+        key = "number" if bins.number is not None else next(k for k in ("start", "stop", "width") if k not in given)
+        raise UserError(
+            f"dataset.bins.{key}={getattr(bins, key)} is for bins that are chosen from the targets: add "
+            "dataset.bins.choose=width, and null for what is to be chosen of start, stop and width"
+        )
+    if bins.choose == "quantiles" and given:
+        raise UserError(
+            f"dataset.bins.{given[0]}={getattr(bins, given[0])} has no effect with dataset.bins.choose=quantiles: set "
+            "it to null"
+        )
+    if bins.number is not None and not (1 <= bins.number <= MOST_BINS and "width" not in given):
+        raise UserError(
+            f"dataset.bins.number={bins.number} must be from 1 to {MOST_BINS:,}, and takes the place of "
+            "dataset.bins.width: give one of them"
+        )
+    start, stop, width = bins.start, bins.stop, bins.width
+    wrong = (width is not None and not width > 0) or (start is not None and stop is not None and not stop > start)
+    if wrong:
+        raise UserError(f"dataset.bins: stop={stop} must lie above start={start}, and width={width} above 0")
+    if start is None or stop is None or width is None:
+        return
+    if not (stop - start) / width <= MOST_BINS:  # NaN and infinity too
+        raise UserError(
+            f"dataset.bins: from start={start} to stop={stop} in steps of width={width} are more than {MOST_BINS:,} "
+            "bins: take wider ones"
+        )
 
 
 def _relevance_fault(points: Any) -> str:

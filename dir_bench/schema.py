@@ -28,6 +28,9 @@ NUMBERLESS = (
     "subset.name",
     "subset.title",
     "dataset.source.data_dir",
+    "dataset.source.path",  # of tables: their contents count
+    "dataset.source.val",
+    "dataset.source.test",
     "dataset.source.prepared_dir",
     "dataset.source.processes",
     "dataset.source.cache_dir",
@@ -52,6 +55,7 @@ BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 ADDED = (
     *("head", "mixup", "subset", "subset.protocol", "subset.replace", "resample", "reweight.beta"),
     *("dataset.standardize", "dataset.source.exif_orientation", "dataset.relevance"),
+    *("dataset.bins.edges", "dataset.bins.choose", "dataset.bins.number"),
     *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
     *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )
@@ -69,22 +73,51 @@ class Paths:
 
 @dataclass
 class Bins:
-    """`TargetBins.regular`: label units; `first` is the first bin in use."""
+    """`TargetBins.regular`, or `TargetBins` of `edges`: label units; `first` is the first bin in use.
 
-    start: float = 0.0
-    stop: float = 1.0
-    width: float = 0.1
+    With `choose`, what is null is chosen from the training targets by `labels.choice`, before a run has an identity.
+    """
+
+    start: float | None = 0.0
+    stop: float | None = 1.0
+    width: float | None = 0.1
     first: int = 0
     rule: str = "edges"
     precision: str = "float64"
+    edges: Any = None  # list of edges; in its place of `start`, `stop` and `width`
+    choose: str = "none"  # width or quantiles
+    number: int | None = None  # of bins to choose; null: by the rule
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to choose."""
+        given = None not in (self.start, self.stop, self.width)
+        return self.edges is not None or self.choose == "none" or (self.choose == "width" and given)
+
+    @property
+    def count(self) -> int:
+        """How many there are, once settled."""
+        if self.edges is not None:
+            return len(self.edges) - 1
+        if self.start is None or self.stop is None or self.width is None:
+            raise TypeError("bins that are still to be chosen have no number")
+        return round((self.stop - self.start) / self.width)
+
+    def used(self) -> "Bins":
+        """Return the same bins with what nothing reads as it is by default, or as the edges have it."""
+        if self.edges is not None:
+            low, high = float(self.edges[0]), float(self.edges[-1])
+            mean = (high - low) / (len(self.edges) - 1)
+            return replace(self, start=low, stop=high, width=mean, choose="none", number=None)
+        return replace(self, choose="none", number=None) if self.settled else self
 
 
 @dataclass
 class Shots:
     """Region thresholds on training counts; lists of bins, where given, win over thresholds."""
 
-    many_over: float = 100
-    few_under: float = 20
+    many_over: float | None = 100  # null: chosen from the training counts by `labels.choice`
+    few_under: float | None = 20
     many: list[int] | None = None
     medium: list[int] | None = None
     few: list[int] | None = None
@@ -146,7 +179,7 @@ class DatasetConfig:
     source: dict[str, Any] = field(default_factory=dict)
     bins: Bins = field(default_factory=Bins)
     fds_first: int = 0
-    fds_last: int = 0
+    fds_last: int | None = 0  # null: the last bin
     regions: Shots = field(default_factory=Shots)
     target_scale: float = 1.0  # label units per network unit
     standardize: bool = False  # network units are standard deviations from the mean of the training targets instead
@@ -270,7 +303,7 @@ def without_unused(config: Config) -> Config:
     """Reset the settings that nothing reads, so that they cannot make one run look like two."""
     own = {key: value.used() for key, value in vars(config).items() if isinstance(value, Toggle)}
     changes: dict[str, Any] = dict(own)
-    config = replace(config, **changes)
+    config = replace(config, **changes, dataset=replace(config.dataset, bins=config.dataset.bins.used()))
     unread = {key: getattr(config.dataset.published, key) for key in unread_semantics(config)}
     config.semantics = replace(config.semantics, **unread)
     config.parts = {name: node for name, node in config.parts.items() if node is not None}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dir_bench.errors import UserError
 from dir_bench.evaluation.extra import extra_terms
 from dir_bench.evaluation.further import further_metrics
 from dir_bench.evaluation.metrics import region_metrics
@@ -97,8 +98,10 @@ class Task:
 
 
 def target_bins(dataset: DatasetConfig) -> TargetBins:
-    """Return the dataset's bins."""
-    return TargetBins.regular(**asdict(dataset.bins))
+    """Return the dataset's bins; UserError if they are still to be chosen from its targets (`chosen.settle`)."""
+    if not dataset.bins.settled:
+        raise UserError(f"the bins of {dataset.title} are chosen from its targets: settle the config with them first")
+    return TargetBins.of_settings(asdict(dataset.bins))
 
 
 def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from dir_bench import experiment
+from dir_bench import config, experiment
 from dir_bench.training.recorder import Recorder
+
+
+def recipes() -> list[str]:
+    """Return the datasets that have a recipe of their own: ten published tables have that of `table`."""
+    folder = config.config_dir() / "dataset"
+    return [n for n in config.options("dataset") if "\n  - table\n" not in (folder / f"{n}.yaml").read_text("utf-8")]
 
 
 def weights(folder: Path, which: str = "best") -> dict[str, torch.Tensor]:

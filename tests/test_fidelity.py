@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run_helpers import history
+from run_helpers import history, recipes
 from torch import Tensor, nn
 
 from dir_bench import assembly, config, experiment
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
 RULES = ("no_progress", "newest_is_largest")
 FACES = ("agedb", "imdb_wiki")
-DATASETS = config.options("dataset")
+DATASETS = recipes()
 
 
 @pytest.fixture(scope="module")

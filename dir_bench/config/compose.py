@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -35,6 +36,9 @@ def register_schema() -> None:
 
     ConfigStore.instance().store(group="_schema", name="config", node=Config)
     plugins.register()
+    # Names of own data: of the file that holds them, and of its column.
+    OmegaConf.register_new_resolver("stem", lambda path: PurePath(str(path)).stem, replace=True)
+    OmegaConf.register_new_resolver("text", str, replace=True)
 
 
 def start(extra_dir: str | None = None, overrides: Sequence[str] = ()) -> hydra_private.Application:

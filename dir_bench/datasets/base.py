@@ -242,6 +242,15 @@ class Predictable(Protocol):
 
 
 @runtime_checkable
+class Labelled(Protocol):
+    """A dataset that has its training targets sooner than its samples, for bins that are chosen from them."""
+
+    def train_targets(self) -> npt.NDArray[np.floating[Any]]:
+        """Return the targets of the training split, label units, shape ``(n,)``; UserError as of `load`."""
+        ...
+
+
+@runtime_checkable
 class Fetchable(Protocol):
     """A dataset some of whose files can be downloaded without asking anybody."""
 

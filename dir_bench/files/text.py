@@ -100,13 +100,21 @@ def one_csv(files: Sequence[Path]) -> pd.DataFrame:
     return held.frame(held.header)
 
 
-def read_csv(path: Path, *, encoding: str = "utf-8", errors: str = BYTES, most_rows: int | None = None) -> Csv:
+def read_csv(
+    path: Path,
+    *,
+    encoding: str = "utf-8",
+    errors: str = BYTES,
+    most_rows: int | None = None,
+    delimiter: str = ",",
+) -> Csv:
     """Return the fields of a csv; empty lines are left out, and so are empty fields after the last column.
 
     Raises:
         UserError: As of `read_text`; and if there is no header, or a line has more or fewer fields than the header.
     """
-    reader = csv.reader(io.StringIO(read_text(path, encoding=encoding, errors=errors), newline=None), strict=True)
+    text = io.StringIO(read_text(path, encoding=encoding, errors=errors), newline=None)
+    reader = csv.reader(text, strict=True, delimiter=delimiter)
     rows, lines = [], []
     try:
         header = [name.strip() for name in next(reader)]

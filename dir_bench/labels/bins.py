@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -90,6 +91,14 @@ class TargetBins:
         if number < 1 or not np.isclose(number * width, stop - start, rtol=1e-6):
             raise ValueError(f"no whole number of bins of width {width} fits between {start} and {stop}")
         return cls(np.linspace(start, stop, number + 1), first=first, rule=rule, precision=precision)
+
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any]) -> TargetBins:
+        """Make the bins that a config has: of its `edges`, or regular ones; ValueError if it describes none."""
+        shared = {key: settings[key] for key in ("first", "rule", "precision") if key in settings}
+        if (edges := settings.get("edges")) is not None:
+            return cls(np.asarray(edges, np.float64), **shared)
+        return cls.regular(settings["start"], settings["stop"], settings["width"], **shared)
 
     def __len__(self) -> int:
         return len(self.edges) - 1

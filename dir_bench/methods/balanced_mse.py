@@ -122,12 +122,13 @@ class _BalancedMSE(Head):
 
     Args:
         facts: Of the training labels.
-        sigma: Noise to begin with, in label units.
+        sigma: Noise to begin with, in label units; None: one network unit, which suits labels of any scale.
         sigma_lr: Its learning rate, in network units; weight decay never acts on it.
     """
 
-    def __init__(self, facts: Facts, sigma: float, sigma_lr: float) -> None:
+    def __init__(self, facts: Facts, sigma: float | None, sigma_lr: float) -> None:
         super().__init__()
+        sigma = facts.target_scale if sigma is None else sigma
         if not 0 < sigma < math.inf or not 0 <= sigma_lr < math.inf:
             raise ValueError(f"sigma={sigma} must be above 0, and sigma_lr={sigma_lr} not below")
         self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
@@ -143,7 +144,7 @@ class _BalancedMSE(Head):
 class BMC(_BalancedMSE):
     """Balanced MSE over the labels of the batch; with several processes, of each one's part of it."""
 
-    def __init__(self, facts: Facts, sigma: float = 10.0, sigma_lr: float = 1e-2) -> None:
+    def __init__(self, facts: Facts, sigma: float | None = 10.0, sigma_lr: float = 1e-2) -> None:
         super().__init__(facts, sigma, sigma_lr)
 
     @classmethod
@@ -170,7 +171,7 @@ class GAI(_BalancedMSE):
     variances: Tensor
     weights: Tensor
 
-    def __init__(self, facts: Facts, sigma: float = 10.0, sigma_lr: float = 1e-2, components: int = 8) -> None:
+    def __init__(self, facts: Facts, sigma: float | None = 10.0, sigma_lr: float = 1e-2, components: int = 8) -> None:
         super().__init__(facts, sigma, sigma_lr)
         from sklearn.mixture import GaussianMixture  # a second, which other methods do not need
 
@@ -205,7 +206,7 @@ class BNI(_BalancedMSE):
     def __init__(
         self,
         facts: Facts,
-        sigma: float = 10.0,
+        sigma: float | None = 10.0,
         sigma_lr: float = 1e-2,
         value: str = "center",
         lds: dict[str, Any] | None = None,

@@ -184,13 +184,18 @@ ENVIRONMENT = fields(
 def _bins(value: Any) -> str:
     fault = fields(
         {"start": number, "stop": number, "width": number},
-        {"first": count, "rule": one_of("edges", "truncate"), "precision": one_of("float32", "float64")},
+        {
+            **{"first": count, "rule": one_of("edges", "truncate"), "precision": one_of("float32", "float64")},
+            **{"edges": or_null(items(number)), "choose": one_of("none"), "number": one_of(None)},
+        },
         lambda _: "is no setting of bins",
     )(value)
     if fault:
         return fault
     start, stop, width = (float(value[key]) for key in ("start", "stop", "width"))
     size = (stop - start) / width if width > 0 else math.nan
+    if (edges := value.get("edges")) is not None:
+        size = len(edges) - 1
     return "" if 0 < size <= MOST_BINS else f"would be {size:.3g} bins"
 
 

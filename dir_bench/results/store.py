@@ -168,7 +168,7 @@ class RunFolder:
         from dir_bench.labels import TargetBins  # SciPy comes with it, which takes half a second
 
         try:
-            return TargetBins.regular(**config["dataset"]["bins"])
+            return TargetBins.of_settings(config["dataset"]["bins"])
         except (KeyError, ValueError) as error:
             raise Damaged(self.config_path, f"describes no bins ({error})") from error
 

@@ -57,7 +57,9 @@ class FDSToggle(Smoothing):
                 f"offers none: choose another backbone or fds=none"
             )
         dataset = config.dataset
-        count = round((dataset.bins.stop - dataset.bins.start) / dataset.bins.width)
+        if not dataset.bins.settled or dataset.fds_last is None:
+            return  # checked again once they are chosen
+        count = dataset.bins.count
         if not 0 <= dataset.fds_first < dataset.fds_last < count:
             raise UserError(
                 f"dataset.fds_first={dataset.fds_first} and dataset.fds_last={dataset.fds_last} must be two of the "
@@ -67,7 +69,7 @@ class FDSToggle(Smoothing):
         if self.kernel_size // 2 >= rows:
             raise UserError(f"fds.kernel_size={self.kernel_size} is too wide for the {rows} bins that FDS smooths")
         absorbs = config.semantics.fds_edges == "absorb_if_present"
-        if absorbs and (dataset.bins.start, dataset.bins.width) != (0, 1):
+        if absorbs and (dataset.bins.start, dataset.bins.width, dataset.bins.edges) != (0, 1, None):
             raise UserError(
                 "semantics.fds_edges=absorb_if_present takes a label's whole part for its bin, and the bins of "
                 f"{dataset.title} are {dataset.bins.width} wide and begin at {dataset.bins.start}: set "

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from run_helpers import recipes
 
 from dir_bench import config, rules, schema
 from dir_bench.errors import UserError
@@ -14,7 +15,7 @@ GROUPS = [
     "backbone", "dataset", "fds", "head", "lds", "loss", "method", "mixup", "optimizer", "preset",
     "resample", "reweight", "schedule", "semantics", "stages", "subset", "sweep", "trainer",
 ]  # fmt: skip
-DATASETS = config.options("dataset")
+DATASETS = recipes()
 CHOICES = [(group, name) for group in GROUPS for name in config.options(group)]
 
 
@@ -80,10 +81,11 @@ def test_parts_that_came_later_are_left_out_of_an_identity_while_they_are_off(da
     composed = config.compose([f"dataset={dataset}", "method=inv"])
     chosen = {"semantics.stop_rule"} if composed.trainer.patience else set()  # the one that a run without parts reads
     chosen |= {"dataset.standardize"} if composed.dataset.standardize else set()  # own data, whose runs are new ones
+    chosen |= set() if composed.dataset.bins.settled else {"dataset.bins.choose"}  # before its data are looked at
     assert set(schema.ADDED) - set(schema.left_out(composed)) == chosen
     before = {k: v for k, v in config.to_dict(composed).items() if k not in ("head", "mixup", "subset", "resample")}
     before |= {"reweight": {"name": "inv"}, "semantics": {"name": "published"}}
-    assert set(schema.ADDED) - set(schema.unset(before)) == chosen & {"dataset.standardize"}
+    assert set(schema.ADDED) - set(schema.unset(before)) == chosen - {"semantics.stop_rule"}
     assert set(schema.ADDED) - set(schema.unset(config.to_dict(config.compose(["method=m_mixup"])))) == {"mixup"}
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_helpers import recipes
 
 from dir_bench import config, experiment, inspection
 from dir_bench.datasets.arrays import Arrays
@@ -45,7 +46,7 @@ def test_a_choice_trains(work, group, name):
     assert np.isfinite(outcome.metrics["test"]["all"]["mae"])
 
 
-@pytest.mark.parametrize("name", config.options("dataset"))
+@pytest.mark.parametrize("name", recipes())
 def test_a_dataset_writes_a_stand_in_that_loads_and_gives_batches(tmp_path, name):
     source = config.compose([f"dataset={name}", f"paths.data={tmp_path}"]).dataset.source
     if name != "gauge":  # embedded

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_helpers import assert_same_run, history, stop_after, weights
+from run_helpers import assert_same_run, history, recipes, stop_after, weights
 
 from dir_bench import assembly, config, experiment
 from dir_bench.datasets.arrays import Arrays
@@ -130,13 +130,13 @@ def test_settings_of_what_is_switched_off_do_not_make_another_run(compose):
     assert experiment.run_folder(compose("loss=focal_l1", "loss.beta=7")).path != focal
 
 
-@pytest.mark.parametrize("dataset", config.options("dataset"))
+@pytest.mark.parametrize("dataset", recipes())
 def test_stage_one_of_rrt_is_the_vanilla_run(dataset):
     rrt = config.compose([f"dataset={dataset}", "method=rrt"])
     assert experiment.stage_one_config(rrt) == config.compose([f"dataset={dataset}"])
 
 
-@pytest.mark.parametrize("dataset", config.options("dataset"))
+@pytest.mark.parametrize("dataset", recipes())
 def test_stage_one_of_crt_is_the_plain_classifier(dataset):
     crt = config.compose([f"dataset={dataset}", "method=crt"])
     assert experiment.stage_one_config(crt) == config.compose([f"dataset={dataset}", "method=cls_vanilla"])

@@ -1,0 +1,73 @@
+"""What a config leaves to its data: bins, thresholds of regions and rows of FDS, chosen from the training targets."""
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from dir_bench.datasets.base import Dataset, Labelled
+from dir_bench.errors import UserError
+from dir_bench.labels.choice import choose_bins, choose_regions
+from dir_bench.rules import check
+from dir_bench.schema import Bins, Config, DatasetConfig
+from dir_bench.task import target_bins
+
+
+def is_settled(dataset: DatasetConfig) -> bool:
+    """Tell whether a config leaves nothing to its data."""
+    regions = dataset.regions
+    return dataset.bins.settled and None not in (regions.many_over, regions.few_under, dataset.fds_last)
+
+
+def settle(config: Config, dataset: Dataset, known: dict[str, str] | None = None) -> tuple[Config, tuple[str, ...]]:
+    """Return the config with all that it leaves to its data, and what was chosen, in sentences.
+
+    The same training targets give the same choice, so that the identity of a run may hold the numbers themselves: a
+    run whose bins were chosen and one that was given the same bins are the same run.
+
+    Args:
+        config: A checked config.
+        dataset: That of the config, built.
+        known: Remembers what was chosen, for the many configs of a sweep.
+
+    Raises:
+        UserError: The targets cannot be read, or no bins can be made of them as asked for.
+    """
+    if is_settled(config.dataset):
+        return config, ()
+    known = {} if known is None else known
+    key = repr(("chosen", config.dataset.source, config.dataset.bins, config.dataset.regions, config.dataset.fds_last))
+    if key not in known:
+        targets = dataset.train_targets() if isinstance(dataset, Labelled) else dataset.load().train.targets
+        known[key] = json.dumps(_chosen(config.dataset, np.asarray(targets, np.float32)))
+    found = json.loads(known[key])
+    regions = replace(config.dataset.regions, **found["regions"])
+    settled = replace(config.dataset, bins=Bins(**found["bins"]), regions=regions, fds_last=found["fds_last"])
+    config = replace(config, dataset=settled)
+    check(config)
+    return config, tuple(found["said"])
+
+
+def _chosen(dataset: DatasetConfig, targets: Any) -> dict[str, Any]:
+    bins, said = dataset.bins, []
+    if not bins.settled:
+        asked = {"number": bins.number, "width": bins.width, "start": bins.start, "stop": bins.stop}
+        try:
+            choice = choose_bins(targets, by=bins.choose, **asked)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UserError(f"no bins can be chosen for {dataset.title}: {error}") from error
+        edges = [float(edge) for edge in choice.edges]
+        if choice.width is None:
+            bins = replace(bins, edges=edges).used()
+        else:
+            bins = replace(bins, start=edges[0], stop=edges[-1], width=choice.width, choose="none", number=None)
+        said.append(f"bins, chosen from {len(targets)} training targets: {choice.why}")
+    made = target_bins(replace(dataset, bins=bins))
+    many, few = dataset.regions.many_over, dataset.regions.few_under
+    if many is None or few is None:
+        *rule, why = choose_regions(made.counts(targets))
+        many, few = (given if given is not None else by_rule for given, by_rule in zip((many, few), rule, strict=True))
+        said.append(f"regions: {why}")
+    last = len(made) - 1 if dataset.fds_last is None else dataset.fds_last
+    return {"bins": asdict(bins), "regions": {"many_over": many, "few_under": few}, "fds_last": last, "said": said}

@@ -1,0 +1,1 @@
+"""What tables of numbers and categories share: how columns become numbers, how splits are drawn, published ones."""

@@ -1,0 +1,166 @@
+"""From the columns of a table to the numbers of a vector, by what the training part has: means, spreads, categories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dir_bench.datasets.base import IntArray
+from dir_bench.errors import UserError
+from dir_bench.files.table import Table
+
+NUMERIC = 0.9
+"""A column of which more values than this part are numbers is one of numbers; others in it are mistakes."""
+IDENTIFIER = 0.5
+"""Text of which more values than this part are different, and more than there may be categories, names the rows."""
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column of numbers: less the training mean, over the training deviation; a value that is missing is the mean.
+
+    Attributes:
+        name: Of the column.
+        mean: Of its values in training.
+        std: Of its values in training.
+        marked: Whether a second number says that the value is missing, because some are in training.
+    """
+
+    name: str
+    mean: float
+    std: float
+    marked: bool
+
+    @property
+    def width(self) -> int:
+        """Numbers that it gives."""
+        return 1 + self.marked
+
+    def encode(self, table: Table, rows: IntArray) -> Floats:
+        """Return the numbers of some rows, shape ``(n, width)``; UserError at a value that is none."""
+        column, missing, found = table.column(self.name), table.missing(self.name), table.numbers(self.name)
+        inside = np.zeros(len(table), np.bool_)
+        inside[rows] = True
+        table.refuse(inside & np.isnan(found) & ~missing, column, "is not a number, and the column is one of numbers",
+                     f", or set dataset.source.categories=[{self.name}]")  # fmt: skip
+        scaled = np.where(missing, 0.0, (found - self.mean) / self.std)[rows]
+        parts = [scaled, missing[rows]] if self.marked else [scaled]
+        return np.stack(parts, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Categories:
+    """A column of categories, one-hot; one that training has not, or too rarely, is all zeros.
+
+    Attributes:
+        name: Of the column.
+        values: The categories that have a number each; "" stands for a missing one.
+        rare: Training categories that have none.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    rare: int
+
+    @property
+    def width(self) -> int:
+        """Numbers that it gives."""
+        return len(self.values)
+
+    def encode(self, table: Table, rows: IntArray) -> Floats:
+        """Return the numbers of some rows, shape ``(n, width)``."""
+        import pandas as pd
+
+        table.column(self.name)
+        place = pd.Index(self.values).get_indexer(pd.Index(_categories(table, self.name)[rows]))
+        return np.asarray(place[:, None] == np.arange(len(self.values)), np.float32)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """All columns, in their order.
+
+    Attributes:
+        columns: Those that are used.
+        constant: Names of those that are not, as training has one value only.
+    """
+
+    columns: tuple[Numbers | Categories, ...]
+    constant: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return sum(column.width for column in self.columns)
+
+    def encode(self, table: Table, rows: IntArray) -> Floats:
+        """Return the vectors of some rows, shape ``(n, width)``; UserError as of the columns."""
+        return np.concatenate([column.encode(table, rows) for column in self.columns], axis=1)
+
+    def __str__(self) -> str:
+        numbers = sum(isinstance(column, Numbers) for column in self.columns)
+        marked = sum(isinstance(column, Numbers) and column.marked for column in self.columns)
+        said = f"{numbers} columns of numbers" + (f" ({marked} with a mark where they are missing)" if marked else "")
+        for column in self.columns:
+            if isinstance(column, Categories):
+                rare = f" and {column.rare} rarer ones" if column.rare else ""
+                said += f", {column.name} ({column.width} categories{rare})"
+        left = f"; left out, as training has one value: {', '.join(self.constant)}" if self.constant else ""
+        return f"{said}: {self.width} inputs{left}"
+
+
+def fit(
+    table: Table, rows: IntArray, names: Sequence[str], *, categories: Sequence[str], most_categories: int
+) -> Encoding:
+    """Learn from training rows how columns become numbers.
+
+    Args:
+        table: That holds the training part.
+        rows: Its training rows.
+        names: Columns to use.
+        categories: Those of them that are categories, though numbers stand in them.
+        most_categories: Categories of a column that get a number each at most, the most frequent ones.
+
+    Raises:
+        UserError: If a column holds nothing, or names the rows instead of describing them.
+    """
+    found: list[Numbers | Categories] = []
+    constant = []
+    for name in names:
+        missing, numbers = table.missing(name)[rows], table.numbers(name)[rows]
+        if missing.all():
+            raise UserError(f"{table.path}: {name} has no value in training: set dataset.source.ignore=[{name}]")
+        held = numbers[~missing]
+        if name not in categories and np.isfinite(held).mean() > NUMERIC:
+            held = held[np.isfinite(held)]
+            if held.min() == held.max() and not missing.any():
+                constant.append(name)
+            else:
+                found.append(Numbers(name, float(held.mean()), float(held.std()) or 1.0, bool(missing.any())))
+        elif (made := _of_text(table, rows, name, most_categories)).width > 1:
+            found.append(made)
+        else:
+            constant.append(name)
+    if not found:
+        raise UserError(f"{table.path} has no column that differs from row to row, besides the target")
+    return Encoding(tuple(found), tuple(constant))
+
+
+def _of_text(table: Table, rows: IntArray, name: str, most: int) -> Categories:
+    values, counts = np.unique(_categories(table, name)[rows], return_counts=True)
+    if len(values) > max(most, IDENTIFIER * len(rows)):
+        raise UserError(
+            f"{table.path}: {name} holds {len(values)} different texts in {len(rows)} training rows, so it names rows "
+            f"and describes none: set dataset.source.id_column={name}, or dataset.source.ignore=[{name}]"
+        )
+    frequent = values[np.lexsort((values, -counts))][:most]
+    return Categories(name, tuple(sorted(map(str, frequent))), len(values) - len(frequent))
+
+
+def _categories(table: Table, name: str) -> npt.NDArray[np.str_]:
+    text = table.frame[name].astype(str).str.strip().to_numpy(dtype=object)
+    return np.where(table.missing(name), "", text).astype(str)

@@ -1,0 +1,148 @@
+"""Tables from outside, csv, tsv or parquet: columns by name, and numbers, with the line of what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from dir_bench.errors import UserError, last_line, nearest
+from dir_bench.files.plain import status
+from dir_bench.files.text import read_csv
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
+
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
+"""What stands for no value in a field of text, in small or capital letters."""
+SHOWN = 30
+"""Columns that a message lists at most."""
+SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
+"""Kinds of tables by the end of a file's name, with what separates their columns."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read.
+
+    Attributes:
+        path: The file.
+        frame: Its columns, of text or of what a parquet file has; the index is the line of the file, or the row.
+        place: What the index counts, "line" or "row".
+    """
+
+    path: Path
+    frame: pd.DataFrame
+    place: str
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def column(self, name: str, key: str | None = None) -> pd.Series:
+        """Return a column by name.
+
+        Args:
+            name: Of the column.
+            key: The setting that names it, for the message.
+
+        Raises:
+            UserError: If there is none of that name, with the nearest one and all of them.
+        """
+        if name not in self.frame.columns:
+            names = [str(column)[:60] for column in self.frame.columns]
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise UserError(
+                f"{self.path} has no column '{name}'{nearest(name, names)}; it has: {', '.join(names[:SHOWN])}{more}"
+                + (f": set {key}" if key else "")
+            )
+        return self.frame[name]
+
+    def missing(self, name: str) -> npt.NDArray[np.bool_]:
+        """Tell which rows have no value in a column: nothing, or one of `MISSING`; shape ``(n,)``."""
+        column = self.frame[name]
+        if pd.api.types.is_numeric_dtype(column):
+            return column.isna().to_numpy(np.bool_)
+        text = column.astype(str).str.strip().str.lower()
+        return (column.isna() | text.isin(MISSING)).to_numpy(np.bool_)
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a column as numbers, shape ``(n,)``; NaN where there is none, or something else than a number."""
+        found = pd.to_numeric(self.frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        return np.where(np.abs(found) <= np.finfo(np.float32).max, found, np.nan)
+
+    def targets(self, name: str, rows: npt.NDArray[np.integer], also: str = "") -> npt.NDArray[np.float64]:
+        """Return a column's targets in some rows; UserError with the place of the first that is no finite number.
+
+        Args:
+            name: Of the column.
+            rows: Which, counted from 0, shape ``(k,)``.
+            also: What else can be done, the end of the message.
+        """
+        column, found = self.column(name), self.numbers(name)
+        asked = np.zeros(len(self), np.bool_)
+        asked[rows] = True
+        self.refuse(asked & np.isnan(found), column, "is not a number, so it is no target", also)
+        return np.asarray(found[rows])
+
+    def refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str, then: str = "") -> None:
+        """Raise UserError on the first row that is wrong, naming the place, the column, the value, and how many."""
+        if wrong.any():
+            place, count = int(np.flatnonzero(wrong)[0]), int(wrong.sum())
+            others = f" (and {count - 1} more)" if count > 1 else ""
+            raise UserError(
+                f"{self.path}, {self.place} {values.index[place]}: {values.name} '{str(values.iloc[place])[:60]}' "
+                f"{why}{others}: mend or drop the {self.place}{then}"
+            )
+
+
+def read_table(path: Path) -> Table:
+    """Read a table whose first line names the columns; fields stay text.
+
+    Raises:
+        UserError: As of `read_csv`; or the name ends in nothing known, names of columns are empty or come twice, there
+            are no rows, or a parquet file cannot be read, for want of pyarrow too.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: the name of a table ends in {', '.join(SUFFIXES)}: rename or convert it")
+    if suffix == ".parquet":
+        frame, place = _read_parquet(path), "row"
+    else:
+        held = read_csv(path, delimiter=SUFFIXES[suffix])
+        names = held.header
+        _check_names(path, names)
+        frame, place = held.frame(names), "line"
+        if len(names) == 1 and (mark := next((m for m in (";", "\t", "|", ",") if m in names[0]), None)):
+            raise UserError(f"{path} has one column, '{names[0][:60]}': separate columns by commas, not by {mark!r}")
+    if not len(frame):
+        raise UserError(f"{path} has no row, only a header")
+    return Table(path, frame, place)
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if "" in names:
+        raise UserError(f"{path}: column {names.index('') + 1} has no name: give it one in the first line")
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise UserError(f"{path} has {names.count(twice)} columns '{twice}': rename all but one")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    status(path)
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise UserError(f"{path}: reading parquet takes pyarrow: `pip install pyarrow`, or save a csv") from error
+    except Exception as error:  # pyarrow has a dozen of its own, and NumPy's and the system's
+        raise UserError(f"{path} cannot be read as parquet ({last_line(error)}): is it whole?") from error
+    frame.columns = [str(name) for name in frame.columns]
+    _check_names(path, list(frame.columns))
+    frame.index = pd.RangeIndex(1, len(frame) + 1)
+    return frame

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dir_bench.errors import UserError
+from dir_bench.files.table import read_table
+
+
+def test_columns_by_name_numbers_and_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("a\tb\n1\tx\nNA\t\n1e300\ty\n")
+    table = read_table(path)
+    assert table.missing("a").tolist() == [False, True, False]
+    assert table.missing("b").tolist() == [False, True, False]
+    assert np.isnan(table.numbers("a")).tolist() == [False, True, True]  # beyond float32
+    assert table.targets("a", np.array([0])).tolist() == [1]
+    with pytest.raises(UserError, match=r"x\.tsv, line 3: a 'NA' is not a number, so it is no target \(and 1 more\)"):
+        table.targets("a", np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.csv", "a;b\n1;2\n", "has one column, 'a;b': separate columns by commas, not by ';'"),
+        ("x.csv", "a,a\n1,2\n", "has 2 columns 'a': rename all but one"),
+        ("x.csv", "a,,b\n1,2,3\n", "column 2 has no name"),
+        ("x.csv", "a,b\n", "has no row, only a header"),
+        ("x.csv", "a,b\n1\n", "line 2: 1 fields, and the header has 2"),
+        ("x.xlsx", "PK", "the name of a table ends in .csv, .tsv, .parquet"),
+    ],
+)
+def test_what_is_no_table_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_table(tmp_path / name)
+
+
+def test_parquet_takes_pyarrow(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"PAR1")
+    try:
+        import pyarrow  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match="reading parquet takes pyarrow"):
+            read_table(path)
+        return
+    with pytest.raises(UserError, match="cannot be read as parquet"):
+        read_table(path)
+    pd.DataFrame({"a": [1.5, None], "b": ["x", "y"]}).to_parquet(path)
+    assert read_table(path).missing("a").tolist() == [False, True]
