@@ -157,7 +157,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, columns: dict, settings: d
 
 
 def test_a_table_that_is_not_there_is_looked_for_in_two_places(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset.source.path=FILE .*; neither .*no.csv nor no.csv is there"):
+    with pytest.raises(UserError, match=r"dataset.source.path=FILE .* an example\); neither .*no.csv nor no.csv is there"):
         Tabular(str(tmp_path), "no.csv").fingerprint()
 
 
