@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,7 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
 def build_network(config: Config, data: Data) -> Network:
     """Build backbone, parts and regressor; initial weights depend on the seed alone, not on what came before."""
     _check_backbone(config, data)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _of_width(config.trainer.precision):
         torch.manual_seed(stream_seed(config.seed, "init", 0))
         backbone = as_backbone(configs.build(config.backbone, **data.backbone_kwargs))
         torch.manual_seed(stream_seed(config.seed, "init", 2))
@@ -84,6 +85,17 @@ def build_network(config: Config, data: Data) -> Network:
     if config.trainer.compile:
         backbone.compile()
     return network
+
+
+@contextmanager
+def _of_width(precision: str) -> Iterator[None]:
+    """Draw initial weights in double precision if all is: in single, processors differ in their last bit."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision == "64-true" else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _check_backbone(config: Config, data: Data) -> None:

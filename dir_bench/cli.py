@@ -19,7 +19,8 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench train [KEY=VALUE ...]        train one run; -m sweeps over comma lists; --help lists what can be chosen
   dir-bench sweep NAME [KEY=VALUE ...]   run what is left of a table or ablation; --dry-run prints the plan only
   dir-bench evaluate RUN                 evaluate a run's checkpoint again, or with --checkpoint a published one
-  dir-bench table [RUNS ...]             mean ± std over seeds, by region, beside the published numbers
+  dir-bench predict RUN FILES|CSV        what a trained network says of new samples, as a csv
+  dir-bench table [RUNS ...]             mean and 95 % interval over seeds, by region, beside the published numbers
   dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
   dir-bench report OUT.html [RUNS ...]   one page: tables, figures, each run's config and the command that repeats it
   dir-bench data list                    the datasets, what each needs and whether it is there
@@ -34,6 +35,30 @@ Start here (a minute on two cores, nothing to download):
   dir-bench train -m method=vanilla,sqinv_lds,sqinv_lds_fds seed=0,1,2 && dir-bench table
 
 `dir-bench VERB --help` says more of each. Exit codes: 0 all is well, 1 a run failed, 2 a mistake in what was asked.
+"""
+
+_TRAIN_HELP = """\
+dir-bench train: train one run, or a sweep with -m, and print its errors by region.
+
+== What can be chosen (GROUP=CHOICE) ==
+{choices}
+
+== What can be set (KEY=VALUE) ==
+seed=0  paths.data=data  paths.outputs=outputs
+trainer.epochs  trainer.max_steps  trainer.batch_size  trainer.eval_every  trainer.patience  trainer.devices
+lds.kernel_size  lds.sigma  fds.kernel_size  fds.sigma  fds.momentum  fds.statistics  optimizer.lr
+and every other key that `dir-bench train --cfg job` prints.
+
+== Examples ==
+dir-bench train                                                 the embedded dataset, a minute
+dir-bench train method=sqinv_lds_fds seed=1                     a row of the paper's tables, by name
+dir-bench train dataset=sts_b reweight=inv lds=gaussian         the toggles one by one
+dir-bench train dataset=imdb_wiki subset=skew_2                 a training set with gaps; zero-shot regions
+dir-bench train -m method=vanilla,sqinv_lds seed=0,1,2          a sweep; finished runs are skipped
+dir-bench train semantics=paper semantics.fds_lag=alias         the paper's reading, but for one quirk
+dir-bench train dataset=sts_b --cfg job                         print the config, train nothing
+
+A run is a folder, outputs/<dataset>/<method>/<identity>/. The same command resumes an interrupted run.
 """
 
 _SWEEP_HELP = """\
@@ -60,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train,
         "sweep": sweep,
         "evaluate": evaluate,
+        "predict": commands.predict,
         "table": commands.table,
         "plot": commands.plot,
         "report": commands.report,
@@ -99,7 +125,10 @@ def train(arguments: list[str]) -> int:
     overrides = config.as_typed(asked.overrides, sweep=asked.multirun)
     if asked.multirun:
         return _sweep(overrides, asked.config_dir)
-    if not (asked.help or asked.hydra_help):
+    if asked.help:
+        print(_TRAIN_HELP.format(choices=config.described()))
+        return 0
+    if not asked.hydra_help:
         named = next((a.split("=")[1] for a in overrides if a.startswith(("+sweep=", "sweep="))), None)
         if named:
             raise UserError(f"+sweep={named} is many runs: add -m, or take `dir-bench sweep {named}`")
@@ -226,17 +255,11 @@ def evaluate(arguments: list[str]) -> int:
         "what",
         nargs="+",
         metavar="RUN | KEY=VALUE",
-        help="a run folder, such as outputs/gauge/vanilla/0123456789; with --checkpoint, settings as for "
+        help="run folders, such as outputs/gauge/vanilla/0123456789; with --checkpoint, settings as for "
         "`dir-bench train`, such as dataset=agedb",
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a checkpoint of the published code (.pth.tar)")
-    parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
-    parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="MODULE",
-        help="a module of your own whose dataset, backbone or part the run was trained with; may be repeated. Other "
-        "code than this package's, torch's and torchvision's is not run for a run folder, which may be somebody's",
-    )  # fmt: skip
+    commands.add_evaluation(parser)
     asked = parser.parse_intermixed_args(arguments)
     from dir_bench import config, experiment
     from dir_bench.results.render import as_text, region_table
@@ -247,15 +270,14 @@ def evaluate(arguments: list[str]) -> int:
         settings.trainer.accelerator = asked.accelerator or settings.trainer.accelerator
         print(as_text(region_table(experiment.evaluate_official(settings, asked.checkpoint))), end="")
         return 0
-    if len(asked.what) > 1:
-        raise UserError(f"one run at a time, not {len(asked.what)}: dir-bench evaluate {asked.what[0]}")
-    run = Path(asked.what[0])
-    metrics = experiment.evaluate(run, asked.accelerator, asked.data, asked.trust)
-    print(as_text(region_table(metrics)), end="")
-    folder = RunFolder(run)
-    if folder.state == "done":
-        same = experiment.repeats(run, metrics)
-        print("equal to the recorded metrics.json" if same else "differs from the recorded metrics.json in its digits")
+    for run in map(Path, asked.what):
+        if len(asked.what) > 1:
+            print(f"\n{run}")
+        metrics = experiment.evaluate(run, asked.accelerator, asked.data, asked.trust)
+        print(as_text(region_table(metrics)), end="")
+        if RunFolder(run).state == "done":
+            same = experiment.repeats(run, metrics)
+            print(f"{'equal to' if same else 'differs in its digits from'} the recorded metrics.json")
     return 0
 
 
@@ -276,6 +298,8 @@ def data(arguments: list[str]) -> int:
     sample.add_argument("--size", type=int, help="number of samples (of pairs and frames: of those for training)")
     fetch.add_argument("--mirror", metavar="URL", help="take the files, under their own names, from this address")
     split.add_argument("--seed", type=int, help="of the draw (default: the published one, or 0 where there was none)")
+    for action in (listing, check, prepare):
+        action.add_argument("--config-dir", metavar="DIR", help="a folder of your own beside configs/")
     for action in (check, prepare):
         action.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings as for `dir-bench train`")
     # argparse takes positionals in one stretch only; people write settings after options too.
@@ -287,7 +311,7 @@ def data(arguments: list[str]) -> int:
     from dir_bench import inspection
 
     if asked.action == "list":
-        print(inspection.list_datasets(asked.data))
+        print(inspection.list_datasets(asked.data, asked.config_dir))
         return 0
     if asked.action == "sample":
         print(f"wrote {inspection.sample(asked.name, asked.data, asked.size)}")
@@ -299,7 +323,7 @@ def data(arguments: list[str]) -> int:
         print(f"wrote {inspection.split(asked.name, asked.data, asked.seed)}")
         return 0
     look = inspection.prepare if asked.action == "prepare" else inspection.check
-    text, problems = look(asked.name, asked.data, settings)
+    text, problems = look(asked.name, asked.data, settings, asked.config_dir)
     print(text)
     for problem in problems:
         print(f"problem: {problem}", file=sys.stderr)

@@ -16,7 +16,7 @@ what is shown
   n/a         its runs have no such number: a region without samples, a correlation of constant predictions
   --metrics   any that the runs have: mae mse rmse gm pearson spearman; bmae (over bins, bins says how many), bias,
               slope, ccc, w1, sera; of heads that know how sure they are nll crps coverage width uce uce_std (README)
-  marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): mean ± std overlap, or
+  marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): intervals overlap, or
               with --compare no significant difference; † or ‡ differs significantly from the row of --compare
   --compare   †: a paired t-test over the seeds that two rows share, five or more, so that a claim is one about methods
               and not about seeds; Holm's correction over all cells of the table. With --test samples ‡: a sign-flip
@@ -32,6 +32,7 @@ examples
   dir-bench table outputs/agedb --compare VANILLA --gains
   dir-bench table --against paper ranksim --holes        beside two papers; what is still to run
   dir-bench table --metrics mae --regions all few --out table.tex
+  dir-bench table --select lr --compare VANILLA          each method at the learning rate that validation chooses
 """
 
 REPORT_HELP = """\
@@ -51,9 +52,24 @@ examples
   dir-bench report report.html --against paper ranksim --no-figures
 """
 
+PREDICT_HELP = """\
+what the files are
+  pictures    of agedb, imdb_wiki and images: the files themselves, or a csv with the column of paths that the dataset
+              has, relative to the csv; they are resized and normalised as in the run
+  vectors     of arrays: a csv, a row a sample, with a header and as many columns as the run was trained on
+  tables      of table and the published ones: a csv, tsv or parquet file with the columns that the run was trained on
+  sentences   of sts_b: a csv with the columns sentence1 and sentence2
+
+examples
+  dir-bench predict outputs/agedb/vanilla/0123456789 face1.jpg face2.jpg
+  dir-bench predict outputs/sts_b/vanilla/0123456789 pairs.csv --out scores.csv
+"""
+
 
 def table(arguments: list[str]) -> int:
-    """Print one table a dataset from run folders: mean ± std over seeds, by region, beside published numbers."""
+    """Print one table a dataset from run folders: means over seeds and their 95 % intervals, by region, beside
+    published numbers.
+    """
     parser = argparse.ArgumentParser(
         "dir-bench table",
         description=table.__doc__,
@@ -68,6 +84,10 @@ def table(arguments: list[str]) -> int:
     from dir_bench.results.tables import table as make_table
 
     suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
+    if asked.out and not asked.format and asked.out.suffix not in ("", *suffixes):
+        raise UserError(
+            f"--out {asked.out}: no format ends in '{asked.out.suffix}': {', '.join(suffixes)}; or --format"
+        )
     text = make_table(
         runs,
         asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
@@ -125,6 +145,14 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", choices=("seeds", "samples"), default="seeds", help="what --compare tests over (below)"
     )
+    parser.add_argument(
+        "--spread", choices=("interval", "std"), default="interval",
+        help="behind the ±: half of the mean's 95 %% interval over seeds (default), or the sample standard deviation",
+    )  # fmt: skip
+    parser.add_argument(
+        "--select", nargs="*", metavar="KEY",
+        help="of rows that differ in these settings alone (lr; default: in any), show the best on validation alone",
+    )  # fmt: skip
     parser.add_argument("--gains", action="store_true", help="gains over VANILLA below each row, and of the best row")
     parser.add_argument(
         "--holes", action="store_true", help="show the paper's rows that have no run, and what runs them"
@@ -134,7 +162,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
     """Return the folders to search, and the arguments of `tables.table` that were asked for."""
     # After --against argparse takes every word for a paper; people write folders there too.
-    folders = [name for name in asked.against[1:] if Path(name).is_dir()]
+    folders = [name for name in (*asked.against[1:], *(asked.select or ())) if Path(name).is_dir()]
+    if asked.select is not None:
+        asked.select = [name for name in asked.select if name not in folders]
     papers = [name for name in asked.against if name not in folders]
     runs = [*asked.runs, *map(Path, folders)]
     for folder in runs:
@@ -153,6 +183,8 @@ def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
         "over": asked.test,
         "gains": asked.gains,
         "presets": presets,
+        "spread": asked.spread,
+        "select": asked.select,
     }
 
 
@@ -180,10 +212,62 @@ def plot(arguments: list[str]) -> int:
         "--out", type=Path, action="append", default=[], metavar="FILE",
         help=".png, .svg or .pdf; may be repeated (default: plots/NAME.png in the folder that the runs share)",
     )  # fmt: skip
+    parser.add_argument("--metric", metavar="NAME", help="what cd ranks methods by (default: mae)")
+    parser.add_argument("--region", default="all", metavar="NAME", help="of the test split, for cd (default: all)")
     asked = parser.parse_intermixed_args(arguments)
     written = plots.plot(
-        asked.name, asked.runs or ["outputs"], reference=asked.reference, anchors=asked.anchor, out=asked.out
+        asked.name,
+        asked.runs or ["outputs"],
+        reference=asked.reference,
+        anchors=asked.anchor,
+        metric=asked.metric,
+        region=asked.region,
+        out=asked.out,
     )
     for file in written:
         print(f"wrote {file}")
     return 0
+
+
+def predict(arguments: list[str]) -> int:
+    """Write what a trained network says of new samples: a csv, in label units.
+
+    New samples have no target, so no error and no region either.
+    """
+    parser = argparse.ArgumentParser(
+        "dir-bench predict",
+        description=predict.__doc__,
+        epilog=PREDICT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder; its data have to be there, too")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, or one csv (below)")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write to this file (default: print)")
+    add_evaluation(parser)
+    asked = parser.parse_intermixed_args(arguments)
+    if asked.out is not None and asked.out.suffix.lower() != ".csv":
+        raise UserError(f"--out {asked.out}: predictions are a csv, so give it a name that ends in .csv")
+    from dir_bench import experiment
+    from dir_bench.files.text import BYTES
+
+    found = experiment.predict(asked.run, asked.files, asked.accelerator, asked.data, asked.trust)
+    text = found.to_csv(index=False)
+    if asked.out is None:
+        print(text.encode("utf-8", BYTES).decode("utf-8", "replace"), end="")
+        return 0
+    from dir_bench.atomic import write_bytes
+
+    write_bytes(asked.out, text.encode("utf-8", BYTES))
+    print(f"wrote {asked.out}: {len(found)} predictions", file=sys.stderr)
+    return 0
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """Add what it takes to build a finished run again."""
+    parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="default: the run's own")
+    parser.add_argument("--data", type=Path, help="the dataset's folder, if it is not where it was")
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="a module of your own whose dataset, backbone or part the run was trained with; may be repeated. Other "
+        "code than this package's, torch's and torchvision's is not run for a run folder, which may be somebody's",
+    )  # fmt: skip

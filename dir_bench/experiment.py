@@ -8,7 +8,8 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from dir_bench.assembly import (
     train_on,
 )
 from dir_bench.atomic import json_text, write_npz
+from dir_bench.datasets.base import Data, Predictable
 from dir_bench.departures import departures, missing_starts
 from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.resolved import Resolved, given_stage_one, resolve
@@ -41,8 +43,10 @@ from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import enough_samples
 from dir_bench.training.features import feature_statistics
 from dir_bench.training.recorder import Recorder
+from dir_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    import pandas as pd
     from lightning_fabric import Fabric
 
 log = logging.getLogger("dir_bench")
@@ -235,7 +239,7 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
         "identity": resolved.identity,
         "row_id": resolved.row_id,
         "command": list(command),
-        "departures": departures(resolved.config),
+        "departures": departures(resolved.config, resolved.dataset),
         "table_metrics": resolved.config.dataset.table_metrics,
     }
 
@@ -272,9 +276,53 @@ def evaluate(
         data_dir: The dataset's folder, if it is not where it was.
         trust: Modules whose classes the config may name too.
     """
+    with _of_folder(path, trust) as config:
+        resolved, data, task, trainer = _restored(config, path, accelerator, data_dir)
+        family = trainer.module.family
+        test = task.report(data.test.judged, trainer.columns(data.test), family)
+        return describe(resolved, ()) | judgement(task, family) | {"test": test}
+
+
+def predict(
+    path: Path,
+    files: Sequence[Path],
+    accelerator: str | None = None,
+    data_dir: Path | None = None,
+    trust: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return what a run's selected checkpoint says of samples that it never saw, and nobody has labelled.
+
+    The run's data have to be there: they hold what the network was built for, as the vocabulary.
+
+    Args:
+        path: The run's folder.
+        files: The samples, as its dataset takes them (`datasets.base.Predictable`): pictures, or a csv.
+        accelerator: As of `evaluate`, like all that follow.
+        data_dir: See there.
+        trust: See there.
+
+    Returns:
+        A row a sample: what the files say of it, `prediction` in label units, and what else the head says.
+    """
+    with _of_folder(path, trust) as config:
+        resolved, _, _, trainer = _restored(config, path, accelerator, data_dir)
+        if not isinstance(resolved.dataset, Predictable):
+            raise UserError(
+                f"{config.dataset.name} has no way to read new samples: pictures, tables, arrays and pairs have"
+            )
+        table, split = resolved.dataset.new_samples(files)
+        columns = trainer.columns(split)
+        if taken := [name for name in columns if name in table]:
+            raise UserError(f"{files[0]} has a column '{taken[0]}' already: rename it")
+        return table.assign(**columns)
+
+
+@contextmanager
+def _of_folder(path: Path, trust: Sequence[str]) -> Iterator[Config]:
+    """Give the config of a run folder, which may be somebody else's, and say in a sentence what comes of it."""
     config = configs.load(path / "config.yaml", trust)
     try:
-        return _evaluated(config, path, accelerator, data_dir)
+        yield config
     except (UserError, RunFailed, OSError):
         raise
     except Exception as error:  # settings that fit, and come to nothing: any of what they build may say so
@@ -282,7 +330,10 @@ def evaluate(
         raise RunFailed(f"{path} cannot be evaluated with what its config.yaml says ({said})") from error
 
 
-def _evaluated(config: Config, path: Path, accelerator: str | None, data_dir: Path | None) -> dict[str, Any]:
+def _restored(
+    config: Config, path: Path, accelerator: str | None, data_dir: Path | None
+) -> tuple[Resolved, Data, Task, Trainer]:
+    """Build a run again, at the checkpoint that it selected."""
     if accelerator is not None:
         config.trainer.accelerator = accelerator
     source = config.dataset.source
@@ -312,8 +363,7 @@ def _evaluated(config: Config, path: Path, accelerator: str | None, data_dir: Pa
     best = checkpoint.load_best(folder.best_checkpoint)
     with checkpoint.fitting(folder.best_checkpoint):
         trainer.module.load_state_dict(best["network"])
-    test = task.report(data.test.judged, trainer.columns(data.test), network.family)
-    return describe(resolved, ()) | judgement(task, network.family) | {"test": test}
+    return resolved, data, task, trainer
 
 
 def evaluate_official(config: Config, path: Path) -> dict[str, Any]:

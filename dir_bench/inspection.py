@@ -30,11 +30,11 @@ _SHARED = {**{name: (remotes, "weights") for name, remotes in WEIGHTS.items()}, 
 """What can be fetched and belongs to more than one dataset, and the folder that they look for it in."""
 
 
-def _compose(name: str, data_dir: str | None, settings: Sequence[str] = ()) -> Config:
-    known = configs.options("dataset")
+def _compose(name: str, data_dir: str | None, settings: Sequence[str] = (), config_dir: str | None = None) -> Config:
+    known = configs.options("dataset", config_dir)
     if name not in known:
         raise UserError(f"no dataset '{name}'{nearest(name, known)}: {', '.join(known)}")
-    return configs.compose([f"dataset={name}", *settings], values={"paths.data": data_dir})
+    return configs.compose([f"dataset={name}", *settings], config_dir, values={"paths.data": data_dir})
 
 
 def _dataset(config: Config) -> Dataset:
@@ -43,11 +43,11 @@ def _dataset(config: Config) -> Dataset:
     return built
 
 
-def list_datasets(data_dir: str | None = None) -> str:
+def list_datasets(data_dir: str | None = None, config_dir: str | None = None) -> str:
     """Return one line per dataset: its name, whether its files are there, and what it needs."""
     table = Table("dataset", "benchmark", "state", "what it needs", show_lines=True)
-    for name in configs.options("dataset"):
-        config = _compose(name, data_dir)
+    for name in configs.options("dataset", config_dir):
+        config = _compose(name, data_dir, config_dir=config_dir)
         dataset = _dataset(config)
         table.add_row(name, config.dataset.title, _state(config, dataset), dataset.requirements)
     return _text(table)
@@ -66,9 +66,11 @@ def _state(config: Config, dataset: Dataset) -> str:
     return "there"
 
 
-def check(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
+def check(
+    name: str, data_dir: str | None = None, settings: Sequence[str] = (), config_dir: str | None = None
+) -> tuple[str, tuple[str, ...]]:
     """Return what a check found, as text with the label histogram by region, and its problems."""
-    config = _compose(name, data_dir, settings)
+    config = _compose(name, data_dir, settings, config_dir)
     dataset = _dataset(config)
     report = dataset.check()
     problems = report.problems
@@ -119,12 +121,14 @@ def _where(task: Task) -> dict[str, str]:
     }
 
 
-def prepare(name: str, data_dir: str | None = None, settings: Sequence[str] = ()) -> tuple[str, tuple[str, ...]]:
+def prepare(
+    name: str, data_dir: str | None = None, settings: Sequence[str] = (), config_dir: str | None = None
+) -> tuple[str, tuple[str, ...]]:
     """Turn a dataset's raw files into what training reads; return a summary, and what failed.
 
     UserError if the dataset needs no such step, or its files are missing.
     """
-    dataset = _dataset(_compose(name, data_dir, settings))
+    dataset = _dataset(_compose(name, data_dir, settings, config_dir))
     if not isinstance(dataset, Preparable):
         raise UserError(f"{name} needs no preparation: `dir-bench train dataset={name}` reads its files")
     return dataset.prepare()

@@ -20,7 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.cache": ("none", "disk", "ram"),
     "trainer.select": ("best", "last"),
     "semantics.stop_rule": ("newest_is_largest", "no_progress"),
-    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "trainer.precision": ("32-true", "64-true", "bf16-mixed", "16-mixed"),
 }
 """Every key whose value is one of a few words, with those words."""
 

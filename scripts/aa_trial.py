@@ -3,8 +3,9 @@
     dir-bench train -m seed=range(12) && python scripts/aa_trial.py outputs --method VANILLA
 
 Each trial splits the seeds at random in two halves, takes them for two methods, and compares them as a table does, over
-seeds (†) and over test samples (‡). Printed are the shares of marked cells and of tables with a mark, with their 95 %
-intervals (Wilson; the trials share their runs, so they are a guide). The bar is 5 % of cells for †.
+seeds (†) and, for contrast and in fewer trials, over test samples (‡). Printed are the shares of marked cells and of
+tables with a mark, with their 95 % intervals (Wilson; the trials share their runs, so they are a guide). The bar is 5 %
+of cells for †.
 """
 
 import argparse
@@ -24,19 +25,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--method", default="VANILLA", help="the row whose seeds are split")
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--contrast", type=int, default=20, help="trials over test samples, of some seconds each")
     asked = parser.parse_args()
     records = collect(asked.runs)[0]
     records = records[records["label"] == asked.method]
     if records["seed"].nunique() < 2 * LEAST_SEEDS:
         raise SystemExit(f"{asked.method} has {records['seed'].nunique()} seeds: a trial needs {2 * LEAST_SEEDS}")
-    for over in ("seeds", "samples"):
+    trials: tuple[tuple[Over, int], ...] = (("seeds", asked.trials), ("samples", asked.contrast))
+    for over, number in trials:
         try:
-            marked, tables, cells = trial(records, over, asked.trials)
+            marked, tables, cells = trial(records, over, number)
         except UserError as error:
             print(f"over {over}: {error}")
             continue
-        for what, found, of in (("cells", marked, cells), ("tables", tables, asked.trials)):
+        for what, found, of in (("cells", marked, cells), ("tables", tables, number)):
             interval = binomtest(found, of).proportion_ci(method="wilson")
             share = f"{found / of:.1%} ({interval.low:.1%}–{interval.high:.1%})"
             print(f"over {over}: {found} of {of} {what} marked, {share}")

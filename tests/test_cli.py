@@ -51,6 +51,8 @@ MISTAKES = [
     (["train", "dataset.title=a=b"], "\"dataset.title='a=b'\""),
     (["evaluate", "nowhere"], "nowhere"),
     (["table", "nowhere"], "nowhere"),
+    (["table", "--out", "x.docx"], "no format ends in '.docx'"),
+    (["train", "+parts.x._target_=nowhere.Spread"], "PYTHONPATH=FOLDER"),
     (["plot", "lables", "."], "did you mean 'labels'"),
     (["plot", "labels", "nowhere"], "nowhere"),
 ]
@@ -86,7 +88,15 @@ def test_train_evaluate_and_table_end_to_end(work, commands, command):
     trained = command("train", *TINY)
     assert trained.returncode == 0, trained.stderr
     assert [line.split()[0] for line in trained.stdout.splitlines()[2:6]] == ["all", "many", "medium", "few"]
+    told = trained.stderr.splitlines()
+    assert [line.split("  ")[0] for line in told[1:3]] == ["epoch 1", "epoch 2"]  # no terminal: a line an epoch
+    assert " left at most" in told[1]
+    assert told[-2].startswith("many: labels whose bin has more than 40 training samples; ")
+    assert told[-1] == "next: dir-bench table outputs"
     (done,) = work.glob("outputs/arrays/vanilla/*/DONE")
+    history = (done.parent / "history.csv").read_text().splitlines()
+    seconds = history[0].split(",").index("seconds")
+    assert all(0 < float(line.split(",")[seconds]) < 60 for line in history[1:])
     metrics = json.loads((done.parent / "metrics.json").read_text())
     assert metrics["dataset"] == "arrays"
     assert set(metrics["test"]["all"]) >= {"count", "mae", "mse", "rmse", "gm", "pearson", "spearman"}
@@ -103,6 +113,9 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work, command
     kept = {frozenset(json.loads(p.read_text())["command"]) for p in work.glob("outputs/*/*/*/environment.json")}
     rates, seeds = ("optimizer.lr=0.001", "optimizer.lr=1e+30"), ("seed=0", "seed=1")
     assert kept == {frozenset([*TINY, rate, seed]) for rate in rates for seed in seeds}  # of the failed ones too
+    runs = sorted(str(path.parent) for path in work.glob("outputs/arrays/vanilla/*/DONE"))
+    evaluated = commands(["evaluate", *(str(Path(run).relative_to(work)) for run in runs)])
+    assert evaluated.count("equal to the recorded") == 2
     stamps = {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
     assert commands(sweep, code=1).count("this run is finished") == 2
     assert stamps == {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
@@ -132,6 +145,28 @@ def test_data_list_check_and_sample(commands):
     printed = commands(["data", "list"], ["data", "sample", "arrays", "--size", "400"], ["data", "check", "arrays"])
     assert all(text in printed for text in ("sts_b", "400 samples", "many"))
     assert "exists" in commands(["data", "sample", "arrays"], code=2)
+
+
+def test_a_folder_of_ones_own_is_known_to_data_and_told_about_sweeps(work, commands):
+    (work / "mine" / "dataset").mkdir(parents=True)
+    (work / "mine" / "sweep").mkdir()
+    own = "# @package _global_\ndefaults: [arrays, _self_]\ndataset: {title: OWN DATA}\n"
+    (work / "mine/dataset/own.yaml").write_text(own)
+    assert "OWN DATA" in commands(["data", "list", "--config-dir", "mine"])
+    assert "300 samples" in commands(["data", "check", "own", "--config-dir", "mine"])
+    assert "did you mean" in commands(["data", "check", "oqn", "--config-dir", "mine"], code=2)
+    (work / "mine/sweep/bare.yaml").write_text('params: {seed: "0,1"}\ngrids: [{method: "vanilla,inv"}]\n')
+    said = commands(["sweep", "bare", "--config-dir", "mine", "--dry-run"], code=2)
+    assert "`# @package hydra.sweeper`" in said
+
+
+def test_help_says_of_each_choice_what_it_is(commands):
+    shown = commands(["train", "--help"]).splitlines()
+    assert "  ranksim               RankSim" in "\n".join(shown)
+    assert "_schema" not in "\n".join(shown)
+    choices = [line for line in shown[: shown.index("== What can be set (KEY=VALUE) ==")] if line.startswith("  ")]
+    assert not [line for line in choices if len(line.split(maxsplit=1)) < 2]
+    assert max(map(len, shown)) <= 120
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(work, command):
@@ -184,7 +219,8 @@ def compare_runs(work: Path, tolerance: float = 1e-5) -> None:
     for name in ("one", "two"):
         (path,) = work.glob(f"{name}/*/*/*/history.csv")
         rows = [line.split(",") for line in path.read_text().splitlines()]
-        curves.append([float(cell) for row in rows[1:] for cell in row if cell])
+        timed = rows[0].index("seconds")
+        curves.append([float(cell) for row in rows[1:] for place, cell in enumerate(row) if cell and place != timed])
     assert curves[0] == pytest.approx(curves[1], rel=tolerance)
     tests = []
     for name in ("one", "two"):

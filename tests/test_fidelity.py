@@ -342,7 +342,7 @@ def test_groups_of_batch_norm_are_built_said_and_count(
     assembly.build_trainer(fabric, settings, RunFolder(tmp_path), data, task, network)
     (layer,) = (module for module in network.modules() if isinstance(module, GhostBatchNorm))
     assert layer.groups == 4
-    assert departures(settings) == ["batch norm in 4 groups"]
+    assert departures(settings)[-1] == "batch norm in 4 groups"
     assert experiment.run_folder(settings).path != experiment.run_folder(compose()).path
     with pytest.raises(UserError, match=r"trainer.batch_norm_groups=4 parts the batch of one process"):
         compose("trainer.batch_norm_groups=4", "trainer.devices=2")
@@ -364,7 +364,7 @@ def test_a_run_without_the_published_start_says_so(
     assert [record.message for record in caplog.records if "not from any weights" in record.message] == [
         "not from any weights: set backbone.weights to begin where published runs do"
     ]
-    assert experiment.recorded(folder)["departures"] == ["not from any weights"]
+    assert "not from any weights" in experiment.recorded(folder)["departures"]
     assert folder == experiment.run_folder(compose("trainer.epochs=1")).path  # it says what is there, and changes none
 
 

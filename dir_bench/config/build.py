@@ -169,7 +169,9 @@ def resolve_target(node: Mapping[str, Any]) -> Any:
         return getattr(import_module(module), name)
     except Exception as error:  # somebody's module can raise anything while it is imported
         said = str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
-        raise UserError(f"`_target_: {target}` cannot be imported ({said}): check the name in its YAML") from error
+        own = isinstance(error, ModuleNotFoundError) and error.name == target.split(".")[0]
+        how = ", or if it is your own, put its folder on the import path: PYTHONPATH=FOLDER dir-bench …" if own else ""
+        raise UserError(f"`_target_: {target}` cannot be imported ({said}): check the name in its YAML{how}") from error
 
 
 def require(node: Mapping[str, Any], where: str, kind: Kind) -> None:

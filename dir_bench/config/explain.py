@@ -26,6 +26,8 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
     missing = re.search(r"Could not find '([^']+)'", text)
     if missing and "/" in missing[1]:
         return _no_such_choice(*missing[1].rsplit("/", 1))
+    if bare := re.search(r"In '(sweep/[^']+)'.*Key 'sweep' not in", text, re.DOTALL):
+        return f"{bare[1]}.yaml does not say that it is a sweep: its first line has to be `# @package hydra.sweeper`"
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override, text)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)

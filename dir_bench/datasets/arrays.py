@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,14 @@ from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, 
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, read_npz
 from dir_bench.files.plain import NotThere, status
+from dir_bench.files.text import one_csv
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 else:
+    pd = Lazy("pandas")
     torch = Lazy("torch")
 
 SPLITS = ("train", "val", "test")
@@ -72,6 +76,19 @@ class Arrays:
         arrays = read_npz(self.file, {f"{name}_{kind}": part for name in SPLITS for kind, part in (("x", x), ("y", y))})
         train, val, test = (self._split(arrays, name) for name in SPLITS)
         return Data(train, val, test, backbone_kwargs={"in_features": train.inputs.shape[1]})
+
+    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit]:
+        """Read one csv: a row a sample, its columns those of `train_x` in their order."""
+        table = one_csv(files)
+        inputs = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+        faults = np.argwhere(~np.isfinite(inputs.astype(np.float32)))
+        if len(faults):
+            row, column = faults[0]
+            found, name = table.iloc[row, column], table.columns[column]
+            raise UserError(f"{files[0]}, line {table.index[row]}: {name} '{found}' is not a number")
+        if inputs.shape[1] != (features := self.load().train.inputs.shape[1]):  # type: ignore[attr-defined]
+            raise UserError(f"{files[0]} has {inputs.shape[1]} columns, and the run was trained on {features} numbers")
+        return table, ArraySplit(inputs.astype(np.float32), np.full(len(inputs), np.nan, np.float32))
 
     def check(self) -> CheckReport:
         """Read the file and report sizes and ranges."""

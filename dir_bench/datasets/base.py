@@ -1,7 +1,7 @@
 """What a dataset gives to the trainer: three splits, each an array of targets and a way to fetch a batch."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dir_bench.labels import TargetBins
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from dir_bench.datasets.download.fetch import Remote
@@ -221,6 +222,31 @@ class Labelled(Protocol):
 
     def train_targets(self) -> npt.NDArray[np.floating[Any]]:
         """Return the targets of the training split, label units, shape ``(n,)``; UserError as of `load`."""
+        ...
+
+
+@runtime_checkable
+class Standing(Protocol):
+    """A dataset that knows whether its files are those whose results are published."""
+
+    def stands_in(self) -> str:
+        """Return in a short phrase what is there instead, such as "stand-in data"; "" if nothing is."""
+        ...
+
+
+@runtime_checkable
+class Predictable(Protocol):
+    """A dataset that can read samples that nobody has labelled, so that trained networks can be used on them."""
+
+    def new_samples(self, files: Sequence[Path]) -> "tuple[pd.DataFrame, Split]":
+        """Read new samples.
+
+        Returns:
+            What a table of predictions calls each of them, and the samples as a split, whose targets are NaN.
+
+        Raises:
+            UserError: They are not of the kind that this dataset has.
+        """
         ...
 
 

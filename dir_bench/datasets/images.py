@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from dir_bench.atomic import write_bytes
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.datasets.gauge import draw
 from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.pictures.contents import contents
@@ -29,7 +29,7 @@ from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
 from dir_bench.files.plain import NotThere, is_missing, status
-from dir_bench.files.text import BYTES, read_csv
+from dir_bench.files.text import BYTES, one_csv, read_csv
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
@@ -158,6 +158,11 @@ class Images:
         return f"your own pictures: {self.list_path} with columns {columns}; paths are relative to its folder"
 
     @property
+    def pictures_wanted(self) -> str:
+        """What is to be done where the list is there and the pictures are not."""
+        return f"put them there, or mend the paths, which are relative to {self.data_dir}"
+
+    @property
     def sample_command(self) -> str:
         """What makes a stand-in."""
         return f"`dir-bench data sample {self.data_dir.name}` writes a small stand-in"
@@ -190,7 +195,7 @@ class Images:
         parts = [np.flatnonzero(split == name) for name in SPLITS]
         for name, part in zip(SPLITS, parts, strict=True):
             if not len(part):
-                raise UserError(f"{self.list_path} has no picture of the split '{name}': give it some")
+                raise UserError(self._empty(name))
         train, val, test = (ImageSplit(store, part, targets[part], self.augmentation) for part in parts)
         return Data(train, val, test, backbone_kwargs={"in_channels": 3, "size": self.size})
 
@@ -226,6 +231,9 @@ class Images:
         self._refuse(two_splits, table[self.path_column], "is listed in two splits")
         return rows
 
+    def _empty(self, split: str) -> str:
+        return f"{self.list_path} has no picture of the split '{split}': give it some"
+
     def _refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str) -> None:
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
@@ -243,7 +251,10 @@ class Images:
         self._require_list()
         first = read_csv(self.list_path, most_rows=20).frame([self.path_column])[self.path_column]
         if len(first) and all(is_missing(self.data_dir / path) for path in first):
-            raise UserError(f"missing {self.requirements}; {self.sample_command}")
+            raise UserError(
+                f"{self.list_path} is there, and the pictures that it names are missing, such as "
+                f"{self.data_dir / first.iloc[0]}: {self.pictures_wanted}"
+            )
 
     def check(self) -> CheckReport:
         """Read the list and decode every picture, in parallel; report counts, ranges, and what is wrong."""
@@ -261,6 +272,7 @@ class Images:
             verify(files, self.decoder.decode, workers=self.threads, title=f"checking {self.data_dir.name}")
         )
         targets = {name: rows.loc[rows["split"] == name, "target"].to_numpy() for name in SPLITS}
+        problems += [self._empty(name) for name in SPLITS if not len(targets[name])]
         facts["list"], differs = self._compare_with_published(rows)
         problems += [differs] if differs else []
         return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=targets["train"]), targets)
@@ -270,6 +282,25 @@ class Images:
         if rows["path"].str.contains(MADE_UP, regex=False).any():
             return "a made-up stand-in: good for a trial, not for results", ""
         return "your own", ""
+
+    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ImageSplit]:
+        """Read pictures, or one csv with the column of paths, which are relative to its folder."""
+        if len(files) == 1 and files[0].suffix.lower() == ".csv":
+            table = one_csv(files)
+            if self.path_column not in table:
+                raise UserError(f"{files[0]} has no column '{self.path_column}', which names the pictures")
+            pictures = [files[0].parent / path for path in table[self.path_column]]
+        else:
+            table, pictures = pd.DataFrame({self.path_column: [*map(str, files)]}), [*files]
+        store = open_store(pictures, self.decoder, cache="none", folder=self.cache_dir, limit_gb=None,
+                           workers=self.threads, title="new pictures")  # fmt: skip
+        targets = np.full(len(pictures), np.nan, np.float32)
+        return table, ImageSplit(store, np.arange(len(pictures)), targets, self.augmentation)
+
+    def stands_in(self) -> str:
+        """Say whether the list is one of stand-ins."""
+        made_up = self.read_list()["path"].str.contains(MADE_UP, regex=False).any()
+        return STAND_IN if made_up else ""
 
     def sample(self, folder: Path, n: int = 600, seed: int = 0) -> Path:
         """Write a stand-in: pictures of a gauge that shows the target, 0 to 100 and long-tailed, and their csv.

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_npy, write_text
-from dir_bench.datasets.base import CheckReport, Data, IntArray, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, file_hash
 from dir_bench.datasets.depth import sample as rooms
 from dir_bench.datasets.depth.split import Codes, DepthSplit, centre, chunks, metres
 from dir_bench.datasets.depth.transform import CROP, Augmentation
@@ -301,6 +301,14 @@ class NYUD2:
             return CheckReport(facts, (str(error),))
         facts["split"] = f"{len(data.train)} training images, {len(data.val)} for {data.selected_on}"
         return CheckReport(facts, (), data.train.label_counts)
+
+    def stands_in(self) -> str:
+        """Say whether the images are made up, or others than the published ones by their number."""
+        sizes = {name: self._read_list(LISTS[name]) for name in ("train", "test")}
+        if any(rooms.MADE_UP in image for image, _ in sizes["train"]):
+            return STAND_IN
+        differs = (len(sizes["train"]), len(sizes["test"])) != (TRAIN_IMAGES, TEST_IMAGES)
+        return "other images than the published ones" if differs else ""
 
     def write_split(self, seed: int | None = None) -> Path:
         """Write the lists and the mask that are missing, from the images; UserError if none is.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.datasets.sleep import sample as stand_in
 from dir_bench.datasets.sleep import store
 from dir_bench.datasets.sleep.signals import BREATHING, CHANNELS, MIN_SECONDS, REQUIRED, ROLES, FeatureSettings
@@ -258,6 +258,10 @@ class SHHS:
             name: split.targets for name, split in (("train", data.train), ("val", data.val), ("test", data.test))
         }
         return CheckReport(facts, tuple(problems), data.train.label_counts, targets)
+
+    def stands_in(self) -> str:
+        """Say whether the nights are made up."""
+        return STAND_IN if stand_in.is_made_up(self._scores().rows["subject"]) else ""
 
     def sample(self, folder: Path, n: int = 36, seed: int = 0) -> Path:
         """Write a stand-in: real EDF files of both visits, whose signals go by a hidden score, and their tables."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,17 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_text
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, file_hash
 from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, build_vocabulary, holds_several, read_glove, tokenize
 from dir_bench.errors import UserError
 from dir_bench.files.plain import is_plain
-from dir_bench.files.text import read_text
+from dir_bench.files.text import one_csv, read_text
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 else:
     torch = Lazy("torch")
@@ -221,10 +223,7 @@ class STSB:
         Raises:
             UserError: If a file is missing, or a line is not as published; the message names file and line.
         """
-        self._require_files()
-        words = {split: self._tokenize(self.data_dir / name) for split, name in FILES.items()}
-        corpus = (sentence for part in words.values() for column in (part.first, part.second) for sentence in column)
-        vocabulary = build_vocabulary(corpus, self.max_words)
+        words, vocabulary = self._words()
         train, val, test = (
             PairSplit(Sentences.of(part.first, vocabulary), Sentences.of(part.second, vocabulary), part.scores)
             for part in words.values()
@@ -233,6 +232,27 @@ class STSB:
         if self.glove is not None:
             kwargs["embedding"] = read_glove(self.glove, vocabulary, self.word_dim, self.cache_dir)
         return Data(train, val, test, backbone_kwargs=kwargs)
+
+    def _words(self) -> tuple[dict[str, TokenPairs], dict[str, int]]:
+        """Return the three splits as words, and the vocabulary that they make."""
+        self._require_files()
+        words = {split: self._tokenize(self.data_dir / name) for split, name in FILES.items()}
+        corpus = (sentence for part in words.values() for column in (part.first, part.second) for sentence in column)
+        return words, build_vocabulary(corpus, self.max_words)
+
+    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, PairSplit]:
+        """Read one csv with the columns sentence1 and sentence2; words that the splits lack are unknown ones."""
+        table = one_csv(files)
+        _, vocabulary = self._words()
+        columns = []
+        for name in ("sentence1", "sentence2"):
+            if name not in table:
+                raise UserError(f"{files[0]} has no column '{name}': it needs sentence1 and sentence2")
+            sentences = tokenize(table[name].tolist(), self.max_tokens)
+            if empty := [line for line, words in zip(table.index, sentences, strict=True) if not words]:
+                raise UserError(f"{files[0]}, line {empty[0]}: {name} holds no word")
+            columns.append(Sentences.of(sentences, vocabulary))
+        return table, PairSplit(columns[0], columns[1], np.full(len(table), np.nan, np.float32))
 
     def _tokenize(self, path: Path) -> TokenPairs:
         pairs = read_pairs(path)
@@ -248,6 +268,14 @@ class STSB:
         missing = [name for name in FILES.values() if not is_plain(self.data_dir / name)]
         if missing:
             raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")
+
+    def stands_in(self) -> str:
+        """Say whether the pairs are made up, or others than the published ones."""
+        files = [(self.data_dir / name, PUBLISHED[split][1]) for split, name in FILES.items()]
+        if any(f"\t{MADE_UP}\t".encode() in path.read_bytes() for path, _ in files):
+            return STAND_IN
+        differs = any(file_hash(path) != digest for path, digest in files)
+        return "other pairs than the published ones" if differs else ""
 
     def check(self) -> CheckReport:
         """Compare counts, ranges and SHA-256 with the published files."""

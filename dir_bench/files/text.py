@@ -90,6 +90,16 @@ class Csv:
         return f"it has: {shown}" + (f" (separate columns by commas, not by {other!r})" if other else "")
 
 
+def one_csv(files: Sequence[Path]) -> pd.DataFrame:
+    """Return all columns of one csv, text, indexed by line; UserError if it is not one, is none, or has no row."""
+    if len(files) != 1 or files[0].suffix.lower() != ".csv":
+        raise UserError(f"{' '.join(map(str, files[:3]))}: give one file whose name ends in .csv")
+    held = read_csv(files[0])
+    if not held.rows:
+        raise UserError(f"{files[0]} has no row, only a header")
+    return held.frame(held.header)
+
+
 def read_csv(
     path: Path,
     *,

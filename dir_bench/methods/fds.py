@@ -80,7 +80,8 @@ class FDS(nn.Module):
         sigma: Its spread in bins.
         momentum: Share of the old statistics at each update, 0 … 1. None: mean over all updates, weighted by
             samples.
-        start_update: First epoch whose statistics count; they replace what is there.
+        start_update: First epoch whose statistics count; they replace what is there. None: the first that ends,
+            whatever its number is.
         start_smooth: First epoch in which features are calibrated.
         clip: Lowest and highest ratio of variances in the calibration. Published: (0.1, 10) for ages,
             (0.2, 5) for NYUD2, (0.5, 2) for STS-B.
@@ -140,7 +141,7 @@ class FDS(nn.Module):
         kernel_size: int = 5,
         sigma: float = 2.0,
         momentum: float | None = 0.9,
-        start_update: int = 0,
+        start_update: int | None = None,
         start_smooth: int = 1,
         clip: tuple[float, float] = (0.1, 10.0),
         tails: Tails = "folded",
@@ -167,7 +168,8 @@ class FDS(nn.Module):
             raise ValueError(f"FDS: clip must be (lowest, highest) ratio of variances above 0, not {clip}")
         self.slots = LabelSlots.over(bins, first, last, edges)
         self.feature_dim = feature_dim
-        self.momentum, self.start_update, self.start_smooth = momentum, start_update, start_smooth
+        self.momentum, self.start_smooth = momentum, start_smooth
+        self.start_update, self._begun = start_update or 0, start_update is not None or not in_turn
         self.clip, self.feedback = (float(clip[0]), float(clip[1])), feedback
         self.in_turn = in_turn
         self.empty, self.lag, self.guard, self.new_bins, self.groups = empty, lag, guard, new_bins, groups
@@ -250,13 +252,18 @@ class FDS(nn.Module):
 
         Args:
             moments: Of the features of this epoch, from `new_moments`.
-            epoch: Its number. Before `start_update` nothing happens; from there on epochs come one by one.
+            epoch: Its number, from 0, 1 or any other on. Before a `start_update` nothing happens; after the first,
+                epochs come one by one.
 
         Raises:
             ValueError: If this epoch is not the one that comes next: nothing would ever be published.
         """
         if epoch < self.start_update:
             return
+        if not self._begun and not self.num_samples_tracked.any():  # nor in a state that was loaded
+            self.start_update = epoch
+            self.epoch.fill_(epoch)
+        self._begun = True
         published = int(self.epoch.item())
         if self.in_turn and epoch not in (published, published if self.lag == "none" else published + 1):
             raise ValueError(

@@ -133,7 +133,10 @@ def compared(table: Table, reference: str | None, held: Evidence, over: Over) ->
     like = [row.label for row in rows if row.departures == base.departures]
     tests = _corrected({c: held.p_values(reference, c, like) for c in table.columns})
     bests = {c: min(best) for c in table.columns if (best := table.best(c))}
-    against_best = _corrected({c: held.p_values(best, c, [row.label for row in rows]) for c, best in bests.items()})
+    ways = {row.label: row.departures for row in rows}
+    against_best = _corrected(
+        {c: held.p_values(best, c, [r for r in ways if ways[r] == ways[best]]) for c, best in bests.items()}
+    )
     near = {
         c: frozenset(label for label, test in found.items() if not test.significant and label not in table.best(c))
         for c, found in against_best.items()

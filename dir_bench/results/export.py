@@ -3,9 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from typing import Any
 
 from dir_bench.errors import UserError, nearest
@@ -53,6 +53,26 @@ class HtmlTable:
         foot = bodies.pop() if table.top_gains else []
         below = [*notes(table, "Bold", "Italic")]
         return cls(table.title, table.columns, metrics, bodies, foot, below, [*holes(table)])
+
+    def parts(self, most: int) -> Iterator["HtmlTable"]:
+        """Yield tables of no more than so many columns, each of whole metrics, that a screen can hold."""
+        first = 0
+        while first < len(self.columns):
+            ends = [end for end in self._ends() if end > first]
+            last = max((end for end in ends if end - first <= most), default=ends[0])
+            of_metric = [count for count in range(len(self.metrics)) if first <= self._ends()[count] - 1 < last]
+            yield replace(
+                self,
+                columns=self.columns[first:last],
+                metrics=[self.metrics[count] for count in of_metric],
+                bodies=[[replace(line, cells=line.cells[first:last]) for line in lines] for lines in self.bodies],
+                foot=[replace(line, cells=line.cells[first:last]) for line in self.foot],
+            )
+            first = last
+
+    def _ends(self) -> list[int]:
+        """Return behind which column each metric ends."""
+        return [*accumulate(len(regions) for _, regions in self.metrics)]
 
 
 def _headings(table: Table) -> list[str]:
@@ -137,7 +157,7 @@ def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
     papers = list(dict.fromkeys(paper for table in tables for paper in table.against))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    heads = ("metric", "region", "mean", "std", "n", "best", "within_noise", "gain", "p", "p_holm")
+    heads = ("metric", "region", "mean", "std", "half_interval", "n", "best", "within_noise", "gain", "p", "p_holm")
     more = ("label_stands_for", "departures", "tested_over")
     writer.writerow(["dataset", "title", "method", *heads, *more, *(f"published_{paper}" for paper in papers)])
     for table in tables:
@@ -158,7 +178,13 @@ def _csv(tables: Sequence[Table], problems: Sequence[Problem]) -> str:
             numbers = {**dict.fromkeys(heads), "metric": column[0], "region": column[1], "gain": gain}
             label = f"OURS (BEST) VS. {REFERENCE}"
             writer.writerow(
-                [visible(table.dataset), visible(table.title), label, *numbers.values(), *[None] * len(papers)]
+                [
+                    visible(table.dataset),
+                    visible(table.title),
+                    label,
+                    *numbers.values(),
+                    *[None] * len((*more, *papers)),
+                ]
             )
     return buffer.getvalue()
 
@@ -216,6 +242,7 @@ def _plain_cell(row: Row, column: Column, marks: _Marks) -> dict[str, Any]:
         "region": column[1],
         "mean": mean,
         "std": std,
+        "half_interval": cell.half if cell is not None else None,
         "n": n,
         "best": row.label in best,
         "within_noise": row.label in near,

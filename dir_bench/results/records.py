@@ -22,8 +22,8 @@ from dir_bench.schema import NUMBERLESS, unset
 
 COLUMNS = (
     *("dataset", "title", "label", "method", "slug", "seed", "row_id", "identity", "path", "state"),
-    *("region", "metric", "value", "count", "monitor", "table_metrics", "command", "commit", "legend", "departures"),
-    "relevance",
+    *("region", "metric", "value", "count", "monitor", "selected_at", "table_metrics", "command", "commit"),
+    *("release", "legend", "departures", "relevance"),
 )
 
 _LONGEST = 40  # characters of these in a label, before a letter stands for them
@@ -120,7 +120,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         return None
     try:
         metrics = folder.read_metrics()
-        commit = _commit(folder.read_environment())
+        environment = folder.read_environment()
         folder.read_status()
         folder.read_config_text()
     except Damaged as error:
@@ -138,9 +138,11 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         "path": str(folder.path),
         "state": "done",
         "monitor": _monitor(metrics.get("monitor") or {}),
+        "selected_at": (metrics.get("monitor") or {}).get("best"),
         "table_metrics": ",".join(metrics.get("table_metrics") or ()),
         "command": shlex.join(metrics.get("command") or ()),
-        "commit": commit,
+        "commit": _commit(environment),
+        "release": str(environment.get("dir_bench") or ""),
         "departures": None if departures is None else "\n".join(departures),
         "relevance": relevance_text(metrics.get("relevance") or ()),
         "test": metrics["test"],
@@ -222,24 +224,34 @@ def _settings(row: list[dict[str, Any]], problems: list[Problem]) -> dict[str, A
                 return {}
             problems.append(Problem(Path(row.pop(0)["path"]), "broken", error.reason))
         else:
-            return dict(flatten(without(config, ("seed", *NUMBERLESS, *unset(config)))))
+            return _plain(config)
     return {}
+
+
+def row_settings(path: str) -> dict[str, Any]:
+    """Return the settings, by dotted key, that set the row of a run apart from others; Damaged if it hides them."""
+    return _plain(RunFolder(path).read_config())
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(flatten(without(config, ("seed", *NUMBERLESS, *unset(config)))))
 
 
 def _differing(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return for each row_id the settings in which the rows' configs differ, as "key=value, …"; "" for one alone."""
     keys = list(dict.fromkeys(key for config in configs.values() for key in config))
-    varied = [key for key in keys if len({_shown(config, key) for config in configs.values()}) > 1]
+    varied = [key for key in keys if len({shown_setting(config, key) for config in configs.values()}) > 1]
     texts = {}
     for row_id, config in configs.items():
-        named = [f"{key}={_shown(config, key)}" for key in varied[:_SHOWN]]
+        named = [f"{key}={shown_setting(config, key)}" for key in varied[:_SHOWN]]
         texts[row_id] = ", ".join(named if len(varied) <= _SHOWN else [*named, "…"])
     if len(texts) < 2 or (len(set(texts.values())) == len(texts) and all(texts.values())):
         return texts
     return {row_id: f"{text}, #{row_id}" if text else f"#{row_id}" for row_id, text in texts.items()}
 
 
-def _shown(config: Mapping[str, Any], key: str) -> str:
+def shown_setting(config: Mapping[str, Any], key: str) -> str:
+    """Return a setting as text, "unset" if there is none."""
     if key not in config:
         return "unset"
     value = config[key]

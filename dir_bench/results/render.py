@@ -24,7 +24,7 @@ from dir_bench.files.values import visible
 from dir_bench.labels.regions import REGIONS
 from dir_bench.results.published import PER_CENT, decimals, full_name, is_secondary, methods, sources
 from dir_bench.results.records import Problem, relevance_text
-from dir_bench.results.rows import REFERENCE, Column, Row, Table
+from dir_bench.results.rows import REFERENCE, SPREADS, Column, Row, Table
 
 HOLE = "–"
 UNDEFINED = "n/a"
@@ -98,7 +98,9 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
         yield f"{best}: best of its column."
     if any(table.within_noise(column) for column in table.columns):
         paired = "the paired test finds no difference to it (p ≥ 0.05 after Holm's correction)"
-        overlap = "its mean ± standard deviation overlaps the best's"
+        overlap = (
+            f"its {'95 % interval' if table.spread == 'interval' else 'mean ± standard deviation'} overlaps the best's"
+        )
         yield f"{near}: within noise of the best, {overlap if table.near is None else paired}."
     if any(test.significant for row in table.rows for test in row.tests.values()):
         yield f"{MARKS[table.compared_over]}: differs from {table.compared}, {_TESTED[table.compared_over]}"
@@ -109,12 +111,15 @@ def notes(table: Table, best: str, near: str) -> Iterator[str]:
             yield f"{row.label}: {row.legend}."
     for kind, sign in departures(table).items():
         ways = "; ".join(kind)
-        yield f"{sign}: unlike the dataset's published recipe, so not to be held against published numbers: {ways}."
+        yield (
+            f"{sign}: departs from the dataset's recipe, so is not to be held against published numbers, nor against "
+            f"rows without {sign}: {ways}."
+        )
     if unknown := [row.label for row in table.rows if row.seeds and row.departures is None]:
         if len(unknown) < sum(bool(row.seeds) for row in table.rows):
             yield f"It is not recorded how these depart from the dataset's recipe: {', '.join(unknown)}."
     if any(len(row.seeds) > 1 for row in table.rows):
-        yield "Mean ± sample standard deviation over seeds."
+        yield f"Mean ± {SPREADS[table.spread]}."
     if table.top_gains or any(row.gains for row in table.rows):
         yield f"Gains are over {REFERENCE}'s mean in label units, more is better; OURS are the rows with LDS or FDS."
     if any(row.seeds and column not in row.cells for row in table.rows for column in table.columns):
@@ -174,6 +179,25 @@ def region_table(metrics: Mapping[str, Any]) -> ConsoleRenderable:
     return Group(*grids) if len(grids) > 1 else grids[0]
 
 
+def regions_note(config: Mapping[str, Any], regions: Iterable[str]) -> str:
+    """Return one line that says what the regions of a run's table are, from its config."""
+    shots = config["dataset"]["regions"]
+    many, few = shots["many_over"], shots["few_under"]
+    said = {
+        "many": f"many: labels whose bin has more than {many:g} training samples",
+        "medium": "medium: as many or fewer",
+        "few": f"few: fewer than {few:g}",
+        "with_data": "with_data: any",
+        "zero": "zero: none",
+        "interp": "interp: none, between labels that have some",
+        "extrap": "extrap: none, beyond them",
+    }
+    if any(shots.get(name) for name in ("many", "medium", "few")):
+        said |= {"many": "many, medium, few: the dataset's own lists of labels"}
+        del said["medium"], said["few"]
+    return "; ".join(text for name, text in said.items() if name in regions)
+
+
 def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: bool | None = None) -> str:
     """Return what `rich` would print: terminal codes only if `colour`, and no number cut to fit `width`."""
     width = width or shutil.get_terminal_size((100, 24)).columns
@@ -229,8 +253,8 @@ def _cell(table: Table, row: Row, column: Column) -> str:
     if cell is None:
         return UNDEFINED if row.seeds else HOLE
     text = number(table.title, column[0], cell.mean)
-    if cell.std is not None:
-        text += f" ± {number(table.title, column[0], cell.std)}"
+    if (spread := cell.spread(table.spread)) is not None:
+        text += f" ± {number(table.title, column[0], spread)}"
     return text if cell.n == len(row.seeds) else f"{text} (n={cell.n})"
 
 

@@ -1,5 +1,6 @@
 """What a table is: one dataset's methods, each with the mean and spread of its runs over seeds, in label units."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,12 @@ REFERENCE = "VANILLA"
 LEVEL = 0.05
 """Of significance."""
 
+SPREADS = {
+    "interval": "the half of its 95 % interval over seeds (Student's t)",
+    "std": "sample standard deviation over seeds",
+}
+"""What can stand behind the ± of a mean."""
+
 Column = tuple[str, str]
 """(metric, region)"""
 
@@ -23,6 +30,19 @@ class Cell:
     mean: float
     std: float | None
     n: int
+
+    @property
+    def half(self) -> float | None:
+        """Half the width of the mean's 95 % interval over seeds (Student's t), None below two seeds."""
+        if self.std is None:
+            return None
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.n - 1, 0.975)) * self.std / math.sqrt(self.n)
+
+    def spread(self, kind: str) -> float | None:
+        """Return what stands behind the ±: "interval" or "std"."""
+        return self.half if kind == "interval" else self.std
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,8 @@ class Table:
     """The gains of the best row with LDS or FDS, as the paper's "OURS (BEST) VS. VANILLA"."""
     near: Mapping[Column, frozenset[str]] | None = None
     """Rows whose difference to the best is not significant; None if nothing was tested."""
+    spread: str = "interval"
+    """What stands behind the ±, one of `SPREADS`."""
 
     def best(self, column: Column) -> frozenset[str]:
         """Return the labels of the rows with the best mean; none where fewer than two rows have one."""
@@ -99,7 +121,7 @@ class Table:
         """Return the labels of the rows that are not the best, but cannot be told from it.
 
         With paired tests: those whose Holm-corrected p against the best is 0.05 or more. Without: those whose
-        mean ± standard deviation overlaps the best's, where both have a standard deviation.
+        mean ± `spread` overlaps the best's, where both have one.
         """
         best = self.best(column)
         if self.near is not None or not best:
@@ -107,9 +129,12 @@ class Table:
         cells = {row.label: row.cells[column] for row in self.rows if column in row.cells}
         top = [cells[label] for label in best if cells[label].std is not None]
         return frozenset(
-            label for label, cell in cells.items() if label not in best and any(_overlap(cell, other) for other in top)
+            label
+            for label, cell in cells.items()
+            if label not in best and any(_overlap(cell, other, self.spread) for other in top)
         )
 
 
-def _overlap(a: Cell, b: Cell) -> bool:
-    return a.std is not None and b.std is not None and abs(a.mean - b.mean) <= a.std + b.std
+def _overlap(a: Cell, b: Cell, kind: str) -> bool:
+    ours, theirs = a.spread(kind), b.spread(kind)
+    return ours is not None and theirs is not None and abs(a.mean - b.mean) <= ours + theirs

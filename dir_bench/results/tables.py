@@ -15,7 +15,7 @@ import pandas as pd
 from dir_bench.errors import UserError, nearest
 from dir_bench.evaluation.extra import merit
 from dir_bench.labels.regions import MAIN_REGIONS, REGIONS
-from dir_bench.results import comparison, published
+from dir_bench.results import comparison, published, selection
 from dir_bench.results.export import check_format, render
 from dir_bench.results.holes import fill_command, missing_rows
 from dir_bench.results.records import Problem, collect
@@ -37,6 +37,8 @@ def table(
     over: comparison.Over = "seeds",
     gains: bool = False,
     presets: Sequence[str] | None = None,
+    spread: str = "interval",
+    select: Sequence[str] | None = None,
     width: int | None = None,
     colour: bool | None = None,
 ) -> str:
@@ -53,6 +55,8 @@ def table(
         gains: Whether to show gains over VANILLA.
         presets: The method presets there are. With them, rows of the paper's table that have no run are shown as
             holes, with the command that fills each.
+        select: Of rows that differ in these settings alone, only the best on validation is shown, see `selection`.
+        spread: What stands behind the ±: the "interval" of 95 %, or the "std".
         width: Characters in a line of text; by default the terminal's.
         colour: Whether text may carry terminal codes; by default, if standard output is a terminal.
 
@@ -71,6 +75,8 @@ def table(
         over=over,
         gains=gains,
         presets=presets,
+        spread=spread,
+        select=select,
     )
     problems += [problem for made in tables for problem in made.left_out]
     if format == "csv":  # the one format with no place for them
@@ -99,6 +105,8 @@ def summarise(
     over: comparison.Over = "seeds",
     gains: bool = False,
     presets: Sequence[str] | None = None,
+    spread: str = "interval",
+    select: Sequence[str] | None = None,
 ) -> list[Table]:
     """Turn records (see `records.collect`) into one table per dataset, and per curated subset of one.
 
@@ -114,9 +122,13 @@ def summarise(
             if name not in known and known:
                 hint = nearest(name, known)
                 raise UserError(f"No run has the {column} '{name}'{hint}: there are {', '.join(known)}.")
+    picked: dict[str, list[str]] = {}
+    if select is not None and not records.empty:
+        records, picked = selection.select(records, select)
     parts = [part for _, part in records.groupby(["dataset", "title"], sort=True)]
-    choices = (metrics, regions, papers, presets, gains)
+    choices = (metrics, regions, papers, presets, gains, spread)
     tables = [_summarise_dataset(part, *choices) for part in parts]
+    tables = [replace(table, notes=(*picked.get(table.title, ()), *table.notes)) for table in tables]
     if compare is None or not tables:
         return tables
     found = []
@@ -140,6 +152,7 @@ def _summarise_dataset(
     papers: tuple[str, ...],
     presets: Sequence[str] | None,
     gains: bool,
+    spread: str,
 ) -> Table:
     title = str(records["title"].iloc[0])
     columns = _columns(title, records, metrics, regions)
@@ -163,7 +176,7 @@ def _summarise_dataset(
     rows.sort(key=lambda row: (_place(title, row.method, order), row.label))
     notes = _notes(records, runs, columns)
     counts = _counts(records, columns)
-    table = Table(str(records["dataset"].iloc[0]), title, papers, columns, tuple(rows), counts, notes)
+    table = Table(str(records["dataset"].iloc[0]), title, papers, columns, tuple(rows), counts, notes, spread=spread)
     return _with_gains(table) if gains else table
 
 
@@ -242,10 +255,28 @@ def _notes(records: pd.DataFrame, runs: pd.DataFrame, columns: Sequence[Column])
     more = [region for region in REGIONS if region not in shown and region in present]
     if more:
         notes.append(f"Also recorded: {', '.join(more)}.")
-    commits = sorted({commit for commit in runs["commit"] if commit})
-    if commits:
-        notes.append(f"Code: {', '.join(commits)}.")
-    return tuple(notes)
+    return (*notes, *_code(runs))
+
+
+def _code(runs: pd.DataFrame) -> list[str]:
+    """Return with which release, and which commits of it, these runs were made; and that they were with several."""
+    made = {str(release): part for release, part in runs.groupby("release", sort=True)}
+    commits = {release: sorted({c for c in part["commit"] if c}) for release, part in made.items()}
+    said = [
+        " ".join([f"dir_bench {release}" if release else "", f"({', '.join(c)})" if release and c else ", ".join(c)])
+        for release, c in commits.items()
+        if release or c
+    ]
+    notes = [f"Code: {'; '.join(text.strip() for text in said)}."] if said else []
+    if len(made) > 1:
+        rows = (
+            f"{', '.join(dict.fromkeys(part['label']))} by {release or 'an unknown one'}"
+            for release, part in made.items()
+        )
+        notes.append(
+            f"Beware: these runs were made by different releases, whose numbers may differ: {'; '.join(rows)}."
+        )
+    return notes
 
 
 def _with_gains(table: Table) -> Table:

@@ -1,6 +1,7 @@
 """What Hydra runs for each job, here or in a worker, and what a sweep says at its end."""
 
 import logging
+import shlex
 import sys
 import threading
 import traceback
@@ -86,12 +87,14 @@ def train_one(settings: Config, overrides: tuple[str, ...], *, wait: bool = Fals
     run = resolve(settings)
     print(f"{run.title} · {run.method} · seed {settings.seed} → {run.folder.path}", file=sys.stderr)
     from dir_bench import experiment  # and with it torch, which takes seconds
-    from dir_bench.results.render import as_text, region_table
+    from dir_bench.results.render import as_text, region_table, regions_note
 
     outcome = experiment.run_resolved(run, overrides, wait=wait)
     if outcome.skipped:
         print("this run is finished; its numbers are:", file=sys.stderr)
     print(as_text(region_table(outcome.metrics)), end="")
+    print(regions_note(configs.to_dict(run.config), outcome.metrics["test"]), file=sys.stderr)
+    print(f"next: dir-bench table {shlex.quote(settings.paths.outputs)}", file=sys.stderr)
 
 
 @contextmanager
@@ -175,6 +178,9 @@ def summary(plan: Plan, failed: Sequence[tuple[PlannedJob, Result]]) -> str:
         lines += [f"    what it printed: {result.log}"] if result.log else []
     if failed:
         lines.append("the same command runs what is left")
+    elif plan.jobs:
+        folder = shlex.quote(plan.jobs[0].config.paths.outputs)
+        lines.append(f"next: dir-bench table {folder} --compare VANILLA, or dir-bench report report.html {folder}")
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def feature_batches(trainer: Trainer, split: Split) -> Iterator[tuple[IntArray, 
         for index, tensors in on_device(labelled_batches, fabric):
             inputs, targets = split.prepare(*tensors)
             with fabric.autocast():
-                features = module.backbone(inputs)
+                features = module.backbone(fabric.strategy.precision.convert_input(inputs))
             yield index, features, targets
 
 

@@ -39,7 +39,7 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
     batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
     with torch.no_grad():
         for index, inputs in on_device(batches, fabric):
-            inputs, _ = split.prepare(inputs, None)
+            inputs = fabric.strategy.precision.convert_input(split.prepare(inputs, None)[0])
             with fabric.autocast():
                 output = network(inputs)[0].float()
             extra = head.columns(output)

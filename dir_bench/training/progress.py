@@ -7,7 +7,7 @@ from typing import Any
 from dir_bench.errors import UserError
 from dir_bench.methods.part import Part
 
-OURS = ("epoch", "step", "loss", "lr")
+OURS = ("epoch", "step", "loss", "lr", "seconds")
 """Columns of the history that a part's own stand beside, and so do all that begin with `val/`."""
 
 

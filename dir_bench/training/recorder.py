@@ -2,7 +2,9 @@
 
 import csv
 import io
+import logging
 import sys
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,19 +22,25 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+log = logging.getLogger("dir_bench")
+
+
 class Recorder:
     """Writes a run's history as it grows. Inactive (on all processes but the first) it does nothing.
 
     history.csv is written anew from the trainer's history each time, so a resumed run's file equals an uninterrupted
-    one's; TensorBoard drops what it had from the resumed step on.
+    one's, but for the seconds; TensorBoard drops what it had from the resumed step on. Without a terminal, each
+    evaluation is a line of the log.
     """
 
     def __init__(self, folder: RunFolder, trainer: Trainer, config: Config, *, active: bool) -> None:
         self.folder, self.trainer, self.config, self.active = folder, trainer, config, active
         self._writer: SummaryWriter | None = None
         self._bar: Progress | None = None
+        self._last = (0.0, 0)
 
     def __enter__(self) -> "Recorder":
+        self._last = (time.monotonic(), self.trainer.progress.step)
         if self.active and self.config.trainer.progress and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
@@ -59,7 +67,12 @@ class Recorder:
             self._bar.update(self._task, completed=step)
 
     def record(self, record: dict[str, Any]) -> None:
-        """Write one evaluation: the whole history.csv, and scalars to TensorBoard."""
+        """Write one evaluation: the whole history.csv, and scalars to TensorBoard.
+
+        What it took since the last one is added to it as `seconds`: an epoch's time, where each is evaluated.
+        """
+        (before, step), now = self._last, time.monotonic()
+        record["seconds"], self._last = round(now - before, 3), (now, record["step"])
         text = io.StringIO()
         history = self.trainer.progress.history
         columns = list(dict.fromkeys(key for row in history for key in row))
@@ -70,10 +83,16 @@ class Recorder:
         for key, value in record.items():
             if key not in ("epoch", "step") and value is not None and not key.endswith("/count"):
                 self._tensorboard(record["step"]).add_scalar(key, value, record["step"])
+        monitor = self.config.loss.monitor(self.config)
+        shown = f"epoch {record['epoch']}  val {monitor} {record[f'val/all/{monitor}']:.4g}"
         if self._bar is not None:
-            monitor = self.config.loss.monitor(self.config)
-            shown = f"epoch {record['epoch']}  val {monitor} {record[f'val/all/{monitor}']:.4g}"
             self._bar.update(self._task, description=shown)
+        elif self.config.trainer.progress:
+            total = self.trainer.total_steps
+            left = (
+                None if total is None else (total - record["step"]) * record["seconds"] / max(record["step"] - step, 1)
+            )
+            log.info("%s  %.1f s%s", shown, record["seconds"], "" if left is None else f", {_span(left)} left at most")
 
     def finish(self, metrics: dict[str, Any], pictures: Iterable[tuple[str, Any]]) -> None:
         """Write the test errors as TensorBoard's hparams, so that its own table compares runs, and the run's figures.
@@ -132,3 +151,11 @@ class Recorder:
 
             self._writer = SummaryWriter(str(self.folder.tensorboard), purge_step=step)
         return self._writer
+
+
+def _span(seconds: float) -> str:
+    """Return a duration as "48 s", "3 min" or "1 h 05 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 99:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -273,6 +273,7 @@ class Trainer:
                 self._reseed(f"{purpose}-dropout", epoch, batch.number)
                 step = self._as_step(*loader.split.prepare(*tensors), batch.number)
                 with self.fabric.autocast(), uncounted(self.module, batch.padding):
+                    step.inputs = self.fabric.strategy.precision.convert_input(step.inputs)
                     step.output, step.features, step.fed = self.module(step.inputs, step.targets, epoch)
                 if not batch.padding:
                     yield step

@@ -124,8 +124,19 @@ def test_a_picture_in_two_splits_is_refused(folder: Path) -> None:
 def test_a_list_without_its_pictures_says_what_is_missing(folder: Path) -> None:
     shutil.rmtree(folder / "pictures")
     for attempt in (images(folder).load, images(folder).fingerprint):
-        with pytest.raises(UserError, match=r"missing your own pictures: .*`dir-bench data sample images`"):
+        with pytest.raises(
+            UserError, match=r"images.csv is there, and the pictures that it names are missing, such as"
+        ):
             attempt()
+
+
+def test_a_split_without_pictures_is_a_problem_to_check_and_to_training(folder: Path) -> None:
+    listed = rows(folder)
+    write_list(folder / "images.csv", listed.assign(split=listed["split"].replace("val", "test")))
+    said = "has no picture of the split 'val': give it some"
+    assert [problem for problem in images(folder).check().problems if said in problem]
+    with pytest.raises(UserError, match=said):
+        images(folder).load()
 
 
 def test_a_stand_in_is_not_mixed_with_pictures_that_are_there(folder: Path) -> None:

@@ -534,11 +534,17 @@ def test_epochs_that_would_change_nothing_are_refused(lag):
 
     late = 1 if lag == "none" else 2  # the published order publishes at the end of the epoch after
     with pytest.raises(ValueError, match=rf"epoch {late} ends, .*start_update={late}"):
-        ended(fresh(), late)
+        ended(fresh(start_update=0), late)
     with pytest.raises(ValueError, match="epoch 10 ends"):
-        ended(fresh(), 10)
+        ended(fresh(start_update=0), 10)
     with pytest.raises(ValueError, match="epoch 4 ends"):
         ended(fresh(), 0, 1, 4)
     counted = ended(fresh(start_update=1), 0, 1, 2, 3)
     assert not torch.equal(counted.smooth(features, labels, 4), features)
+    for first in (0, 1, 10):  # by default the first epoch that ends is the first, whatever its number
+        from_there = ended(fresh(), *range(first, first + late))
+        torch.testing.assert_close(from_there._scale, ended(fresh(start_update=0), *range(late))._scale, rtol=0, atol=0)
+        assert not torch.equal(from_there.smooth(features, labels, first + late), features)
+    with pytest.raises(ValueError, match="epoch 9 ends"):
+        ended(fresh(), 1, 2, 9)
     assert ended(fresh(in_turn=False), 5).running_mean_last_epoch.abs().sum() == 0

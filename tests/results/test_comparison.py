@@ -20,6 +20,21 @@ from dir_bench.results.tables import summarise, table
 
 Make = Callable[..., RunFolder]
 REGIONS = ("all", "many", "medium", "few")
+MEASURED = [
+    [6.0869, 1.5141, 2.3661, 13.4352, 1.9747, 0.9301, 1.2968, 5.5524],
+    [5.8217, 1.4632, 2.1143, 12.9733, 1.8804, 0.9137, 1.1796, 5.3681],
+    [6.287, 1.5507, 2.4564, 13.8767, 2.1264, 0.9667, 1.4224, 6.0609],
+    [6.0334, 1.5026, 2.1489, 13.4958, 1.9674, 0.968, 1.2389, 5.5366],
+    [6.1977, 1.6053, 2.481, 13.5592, 2.1628, 0.9907, 1.3698, 6.4391],
+    [5.4591, 1.4421, 2.0548, 12.0388, 1.8024, 0.9232, 1.1499, 4.8417],
+    [6.68, 1.5486, 2.5074, 14.9235, 2.0785, 0.9395, 1.3114, 6.2811],
+    [6.7417, 1.5252, 2.4734, 15.1462, 2.1459, 0.991, 1.3909, 6.2107],
+    [6.1294, 1.4733, 2.2808, 13.6667, 1.9921, 0.9119, 1.3214, 5.6887],
+    [6.1943, 1.4486, 2.2566, 13.8904, 1.9634, 0.9266, 1.3095, 5.4336],
+    [6.6496, 1.5059, 2.6917, 14.7068, 2.2324, 0.9712, 1.4427, 6.821],
+    [6.1851, 1.4706, 2.4669, 13.6531, 2.0177, 0.8353, 1.3797, 6.1092],
+]  # fmt: skip
+"""MAE and GM by region of twelve real runs, seeds 0 to 11, of VANILLA on the gauge."""
 
 
 def load_trial() -> Any:
@@ -39,7 +54,7 @@ def rows(errors: dict[str, np.ndarray], **more: Any) -> pd.DataFrame:
             "dataset": "d", "title": "D", "label": name, "method": name, "slug": name, "seed": seed, "row_id": name,
             "identity": f"{name}{seed}", "path": f"{name}/{seed}", "state": "done", "region": region, "metric": metric,
             "value": values[seed, column], "count": 9, "monitor": "mae", "table_metrics": "mae,gm", "command": "",
-            "commit": "", "legend": "", "departures": None, **more,
+            "commit": "", "release": "", "legend": "", "selected_at": 1.0, "departures": None, **more,
         }
         for name, values in errors.items()
         for seed in range(len(values))
@@ -76,6 +91,30 @@ def test_the_trial_marks_nothing_of_one_method() -> None:
     assert cells == 20 * 8
     assert marked <= 0.05 * cells
     assert tables <= marked
+
+
+def test_the_trial_over_measured_runs_marks_less_than_a_twentieth() -> None:
+    marked, _, cells = load_trial().trial(rows({"VANILLA": np.array(MEASURED)}), "seeds", 20)
+    assert marked <= 0.05 * cells
+
+
+def test_the_default_test_passes_the_trial_that_the_one_over_samples_fails(tmp_path: Path, make_run: Make) -> None:
+    """Seeds of one method differ by a shift of their own, which each of them shows on all samples alike."""
+    rng = np.random.default_rng(0)
+    target, bins = np.arange(80.0), {"start": 0, "stop": 80, "width": 1}
+    for seed in range(10):
+        error = np.abs(rng.normal(0, 1, 80) + 5 + 0.4 * rng.normal())
+        held = {"target": target, "prediction": target + error, "index": np.arange(80)}
+        make_run(tmp_path, {"all": {"count": 80, "mae": error.mean()}}, seed=seed, predictions=held,
+                 table_metrics=["mae"], settings={"dataset": {"name": "d", "bins": bins, "extra_errors": "none"},
+                           "semantics": {"zero_error": 0.0}})  # fmt: skip
+    records = collect([tmp_path])[0]
+    halves, trials = load_trial().halves, 12
+    marked = {over: load_trial().trial(records, over, trials)[0] for over in ("seeds", "samples")}
+    assert marked["seeds"] <= 0.05 * trials
+    assert marked["samples"] > 0.3 * trials
+    (found,) = summarise(halves(records, rng), compare="A")
+    assert found.compared_over == "seeds"  # by default
 
 
 def test_a_difference_that_seeds_agree_on_is_marked_over_all_cells() -> None:
@@ -116,7 +155,7 @@ def test_rows_of_another_recipe_are_marked_in_every_format_and_not_tested(tmp_pa
     assert "SQINV §1" in shown["text"]
     assert "unlike §1" in shown["text"]
     assert r"SQINV \S{}1" in shown["latex"]
-    assert r"\S{}1: unlike" in shown["latex"]
+    assert r"\S{}1: departs" in shown["latex"]
     assert r"$^\dagger$: differs from VANILLA" in shown["latex"]
     assert "Not tested, as they depart from the dataset's recipe in other ways than VANILLA: SQINV." in shown["text"]
     (made,) = json.loads(shown["json"])["tables"]

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 
 from dir_bench.cli import main
 from dir_bench.commands import TABLE_FORMATS
-from dir_bench.results.export import FORMATS, render
+from dir_bench.results.export import FORMATS, HtmlTable, render
 from dir_bench.results.records import COLUMNS, collect
 from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.store import RunFolder
@@ -88,8 +88,8 @@ def from_json(text: str) -> dict[str, list[str]]:
         for cell in row["cells"]:
             absent = UNDEFINED if row["seeds"] else HOLE
             shown = absent if cell["mean"] is None else number("STS-B-DIR", cell["metric"], cell["mean"])
-            if cell["std"] is not None:
-                shown += f" ± {number('STS-B-DIR', cell['metric'], cell['std'])}"
+            if cell["half_interval"] is not None:
+                shown += f" ± {number('STS-B-DIR', cell['metric'], cell['half_interval'])}"
             cells.append(shown if cell["n"] in (0, len(row["seeds"])) else f"{shown} (n={cell['n']})")
         found[row["label"]] = cells
     return found
@@ -141,7 +141,7 @@ def test_every_format_marks_the_same_cells(tmp_path: Path, make_run: Make, regio
         for seed, mae in enumerate(values):
             make_run(tmp_path, regions(mae, 4.0), method=method, seed=seed, table_metrics=["mae"])
     # 7.2 ± 0.28 is best; 7.4 ± 0.14 overlaps it, 9.05 ± 0.07 does not
-    (found,) = tables = summarise(collect([tmp_path])[0])
+    (found,) = tables = summarise(collect([tmp_path])[0], spread="std")
     assert found.best(("mae", "all")) == {"VANILLA"}
     assert found.within_noise(("mae", "all")) == {"INV"}
     text = render(tables, "text", width=200, colour=False)
@@ -149,8 +149,8 @@ def test_every_format_marks_the_same_cells(tmp_path: Path, make_run: Make, regio
     assert "**7.20 ± 0.28** |" in render(tables, "md")
     assert "| *7.40 ± 0.14* |" in render(tables, "md")
     assert r"\textit{7.40 $\pm$ 0.14}" in render(tables, "latex")
-    assert "<strong>7.20 ± 0.28</strong>" in render(tables, "html")
-    assert "<em>7.40 ± 0.14</em>" in render(tables, "html")
+    assert '<strong>7.20<span class="spread"> ± 0.28</span></strong>' in render(tables, "html")
+    assert '<em>7.40<span class="spread"> ± 0.14</span></em>' in render(tables, "html")
 
 
 def test_the_page_is_one_file_of_semantic_tables(tmp_path: Path, make_run: Make, regions: Report) -> None:
@@ -215,3 +215,13 @@ def test_help_teaches_marks_tests_and_formats(capsys: pytest.CaptureFixture[str]
         word in text for word in itertools.chain(TABLE_FORMATS, ("†", "°", "Holm", "--holes", "--gains", "examples"))
     )
     assert TABLE_FORMATS == FORMATS
+
+
+def test_a_wide_table_is_parted_by_whole_metrics(tmp_path: Path, make_run: Make, regions: Report) -> None:
+    make_run(tmp_path, regions(7.0, 4.0, mse=1.0, rmse=2.0, pearson=0.5), table_metrics=["mae", "gm", "mse", "pearson"])
+    whole = HtmlTable.of(summarise(collect([tmp_path])[0])[0])
+    parts = [*whole.parts(8)]
+    assert [[name for name, _ in part.metrics] for part in parts] == [["MAE ↓", "GM ↓"], ["MSE ↓", "PEARSON % ↑"]]
+    cells = [cell for part in parts for cell in part.bodies[0][0].cells]
+    assert cells == [*whole.bodies[0][0].cells]
+    assert [len(part.columns) for part in whole.parts(3)] == [4, 4, 4, 4]  # a metric is never cut

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from dir_bench import atomic
 from dir_bench.errors import UserError
@@ -147,15 +149,15 @@ def outputs(tmp_path: Path, make_run: Make, regions: Report, monkeypatch: pytest
 
 
 def test_text_is_exactly_this(outputs: Path) -> None:
-    assert table([outputs], against="paper", width=80, colour=False) == TEXT
+    assert table([outputs], against="paper", width=80, colour=False, spread="std") == TEXT
 
 
 def test_markdown_is_exactly_this(outputs: Path) -> None:
-    assert table([outputs], "md", "paper", ["mae"]) == MARKDOWN
+    assert table([outputs], "md", "paper", ["mae"], spread="std") == MARKDOWN
 
 
 def test_latex_is_exactly_this(outputs: Path) -> None:
-    assert table([outputs], "latex", "paper", ["mae"]) == LATEX
+    assert table([outputs], "latex", "paper", ["mae"], spread="std") == LATEX
 
 
 def test_mean_and_sample_deviation_by_hand(outputs: Path) -> None:
@@ -184,7 +186,7 @@ def test_one_seed_has_no_spread(tmp_path: Path, make_run: Make, regions: Report)
 def test_a_null_in_one_seed_lowers_n_and_is_shown(tmp_path: Path, make_run: Make, regions: Report) -> None:
     make_run(tmp_path, regions(7.0, 4.0))
     make_run(tmp_path, {**regions(8.0, 4.0), "few": {"count": 162, "mae": None, "gm": 1.0}}, seed=1)
-    text = table([tmp_path], width=200)
+    text = table([tmp_path], width=200, spread="std")
     assert "11.00 (n=1)" in text
     assert "7.50 ± 0.71" in text
 
@@ -300,9 +302,9 @@ def test_json_holds_everything(outputs: Path) -> None:
 
 
 def test_text_fits_a_wide_screen_in_one_grid_and_never_cuts_a_number(outputs: Path) -> None:
-    wide = table([outputs], width=200, colour=False)
+    wide = table([outputs], width=200, colour=False, spread="std")
     assert wide.count("method ") == 1
-    narrow = table([outputs], width=30, colour=False)
+    narrow = table([outputs], width=30, colour=False, spread="std")
     assert narrow.count("method ") == 2
     assert narrow.count("7.70 ± 0.20") == wide.count("7.70 ± 0.20") == 1
     assert "…" not in narrow
@@ -347,6 +349,30 @@ def test_many_runs_are_tabled(tmp_path: Path, make_run: Make, regions: Report, m
     logging.getLogger(__name__).info(
         f"write {written - start:.1f} s, collect {read - written:.1f} s, collect and table {done - read:.1f} s"
     )
+
+
+def test_the_interval_of_a_mean_is_students(tmp_path: Path, make_run: Make) -> None:
+    values = [7.0, 7.5, 8.0, 7.2, 7.8]
+    for seed, mae in enumerate(values):
+        make_run(tmp_path, {"all": {"count": 9, "mae": mae}}, seed=seed, table_metrics=["mae"])
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert Cell(7.5, float(np.std(values, ddof=1)), 5).half == pytest.approx((high - low) / 2)
+    shown = table([tmp_path], "md")
+    assert f"7.50 ± {(high - low) / 2:.2f}" in shown
+    assert "Mean ± the half of its 95 % interval over seeds (Student's t)." in shown
+    (cell,) = json.loads(table([tmp_path], "json"))["tables"][0]["rows"][0]["cells"]
+    assert (cell["std"], cell["half_interval"]) == pytest.approx((np.std(values, ddof=1), (high - low) / 2))
+
+
+def test_runs_of_different_releases_are_told_apart(tmp_path: Path, make_run: Make) -> None:
+    for method, release in (("VANILLA", "0.1.0"), ("INV", "0.2.0")):
+        run = make_run(tmp_path, {"all": {"count": 9, "mae": 1.0}}, method=method)
+        git = {"commit": "89abcdef", "dirty": False}
+        run.environment_path.write_text(json.dumps({"dir_bench": release, "git": git}))
+        if method == "VANILLA":
+            assert "Code: dir_bench 0.1.0 (89abcde)." in table([tmp_path])
+            assert "Beware" not in table([tmp_path])
+    assert "different releases, whose numbers may differ: VANILLA by 0.1.0; INV by 0.2.0." in table([tmp_path])
 
 
 def test_further_metrics_are_best_where_they_should_be(

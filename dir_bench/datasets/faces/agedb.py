@@ -46,8 +46,15 @@ class AgeDB(Faces):
         """What has to be on disk, whom to ask for it, and where to put it."""
         return (
             f"AgeDB-DIR: {self.list_path} (`dir-bench data fetch agedb`) and the pictures as "
-            f"{self.data_dir / 'AgeDB'}/*.jpg. The pictures come in a zip with a password, which the owners of AgeDB "
-            "(Imperial College London, ibug.doc.ic.ac.uk/resources/agedb) give to academics on request"
+            f"{self.data_dir / 'AgeDB'}/*.jpg. {self.pictures_wanted}"
+        )
+
+    @property
+    def pictures_wanted(self) -> str:
+        """Whom to ask for the pictures."""
+        return (
+            "The pictures come in a zip with a password, which the owners of AgeDB (Imperial College London, "
+            "ibug.doc.ic.ac.uk/resources/agedb) give to academics on request"
         )
 
     def write_split(self, seed: int | None = None) -> Path:

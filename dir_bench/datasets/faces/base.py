@@ -86,6 +86,11 @@ class Faces(Images, ABC):
     def split_raw(self, folder: Path, seed: int) -> pd.DataFrame:
         """Return columns age, path and split from the raw files in a folder."""
 
+    def stands_in(self) -> str:
+        """Say whether the list is one of stand-ins, or another than the published one."""
+        differs = self._compare_with_published(self.read_list())[1]
+        return super().stands_in() or ("another list of pictures than the published one" if differs else "")
+
     def _compare_with_published(self, rows: pd.DataFrame) -> tuple[str, str]:
         made_up, _ = super()._compare_with_published(rows)
         if "stand-in" in made_up:

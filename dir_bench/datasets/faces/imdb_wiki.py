@@ -49,6 +49,11 @@ class IMDBWiki(Faces):
             "`dir-bench data fetch imdb_wiki` (8 GB from ETH Zürich, data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki)"
         )
 
+    @property
+    def pictures_wanted(self) -> str:
+        """Where the pictures are."""
+        return "`dir-bench data fetch imdb_wiki` gets them"
+
     def split_raw(self, folder: Path, seed: int) -> pd.DataFrame:
         """Filter both databases by their .mat files, and hold out up to 150 pictures of each age."""
         return imdb_meta.imdb_wiki_list(folder, seed=seed)

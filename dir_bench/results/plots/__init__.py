@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dir_bench.errors import UserError, nearest
-from dir_bench.results.plots import features, labels, per_bin, training
+from dir_bench.results.plots import features, labels, per_bin, ranks, training
 from dir_bench.results.plots.runs import Group, Run, read_groups, readable
 from dir_bench.results.plots.style import pixels, save, styled
 
@@ -35,19 +35,27 @@ class Options:
     Attributes:
         reference: The runs that gains are over; none: those of VANILLA.
         anchors: Labels that features are compared with; none: the middle of the bin with most training samples.
+        metric: What methods are ranked by; None: mae.
+        region: Of the test split, in which they are.
     """
 
     reference: Group | None = None
     anchors: tuple[float, ...] = ()
+    metric: str | None = None
+    region: str = "all"
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A kind of figure: one line on what it shows, what of a `Run` it reads, and what draws it (within `styled`)."""
+    """A kind of figure: one line on what it shows, what of a `Run` it reads, and what draws it (within `styled`).
+
+    `over_datasets`: it is of the runs of several datasets, where others are of those of one.
+    """
 
     shows: str
     reads: tuple[str, ...]
     draw: Callable[[Sequence[Group], Options], Figure]
+    over_datasets: bool = False
 
 
 _TESTED = ("settings", "labels", "predictions")
@@ -88,6 +96,12 @@ PLOTS: dict[str, Plot] = {
         ("settings", "history"),
         lambda groups, options: training.draw_curves(groups),
     ),
+    "cd": Plot(
+        "mean ranks over several datasets, methods that are not found to differ joined (critical difference)",
+        ("settings",),
+        lambda groups, options: ranks.draw(groups, options.metric, options.region),
+        over_datasets=True,
+    ),
 }
 """Name to figure, in the order of `dir-bench plot --help`."""
 
@@ -112,7 +126,7 @@ def draw(name: str, groups: Sequence[Group], options: Options | None = None) -> 
             log.warning("Left out of the figure: %s", reason)
         if not kept or (options.reference and not over):
             raise (reasons if not kept else unread)[0]
-        return kind.draw(kept, Options(over[0] if over else None, options.anchors))
+        return kind.draw(kept, replace(options, reference=over[0] if over else None))
 
 
 def plot(
@@ -121,6 +135,8 @@ def plot(
     *,
     reference: Path | None = None,
     anchors: Sequence[float] = (),
+    metric: str | None = None,
+    region: str = "all",
     out: Sequence[Path] = (),
 ) -> list[Path]:
     """Draw one figure of the finished runs under `paths`, write it, and return where.
@@ -130,6 +146,8 @@ def plot(
         paths: Run folders, or folders that hold some. Runs that differ by the seed alone become one line.
         reference: See `Options`; a run folder, or one that holds its seeds.
         anchors: See `Options`.
+        metric: See `Options`.
+        region: See `Options`.
         out: Files to write, .png, .svg or .pdf; none: plots/NAME.png in the folder that all these runs share.
 
     Raises:
@@ -140,7 +158,7 @@ def plot(
     groups = read_groups(paths)
     over = None if reference is None else _one_group(reference)
     files = list(out) or [_shared_folder(groups) / "plots" / f"{name}.png"]
-    figure = draw(name, groups, Options(over, tuple(anchors)))
+    figure = draw(name, groups, Options(over, tuple(anchors), metric, region))
     for file in files:
         save(figure, file)
     return files

@@ -235,7 +235,11 @@ def of_one_dataset(groups: Sequence[Group], most: int = 6) -> Run:
     """
     titles = list(dict.fromkeys(group.first.title for group in groups))
     if len(titles) > 1:
-        raise UserError(f"These runs are of {len(titles)} datasets ({', '.join(titles)}): name those of one.")
+        folders = dict.fromkeys(str(group.first.path.parent.parent) for group in groups)
+        raise UserError(
+            f"These runs are of {len(titles)} datasets ({', '.join(titles)}), and this figure is of one: name its "
+            f"folder, such as {next(iter(folders))}; `dir-bench plot cd` is of several."
+        )
     if len(groups) > most:
         raise UserError(f"These are {len(groups)} methods, and a figure holds {most}: name fewer runs.")
     return groups[0].first

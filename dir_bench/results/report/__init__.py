@@ -80,6 +80,8 @@ def page(
     over: Over = "seeds",
     gains: bool = False,
     presets: Sequence[str] | None = None,
+    spread: str = "interval",
+    select: Sequence[str] | None = None,
     figures: bool = True,
 ) -> str:
     """Return the report as HTML.
@@ -87,13 +89,15 @@ def page(
     Args:
         paths: Run folders, or folders that hold some.
         title: Of the page; by default the datasets'.
-        against: See `tables.table`, as for the six that follow.
+        against: See `tables.table`, as for the eight that follow.
         metrics: See there.
         regions: See there.
         compare: See there; the gains of figures are over this row too.
         over: See there.
         gains: See there.
         presets: See there.
+        spread: See there.
+        select: See there; the runs that were not chosen are listed all the same.
         figures: Whether to draw figures.
 
     Raises:
@@ -109,6 +113,8 @@ def page(
         over=over,
         gains=gains,
         presets=presets,
+        spread=spread,
+        select=select,
     )
     unread = [problem for table in tables for problem in table.left_out]
     problems, records = problems + unread, without(records, unread)
@@ -119,7 +125,7 @@ def page(
         part = records[(records["dataset"] == table.dataset) & (records["title"] == table.title)]
         drawn = draw_all(table, part) if figures else None
         order = {row.label: place for place, row in enumerate(table.rows)}
-        runs = sorted(finished(part), key=lambda run: order[run.label])
+        runs = sorted(finished(part), key=lambda run: order.get(run.label, len(order)))
         sections.append(Section(table.title, HtmlTable.of(table), drawn, [*runs, *others.pop(table.title, [])]))
     sections += [Section(name, None, None, runs) for name, runs in sorted(others.items())]
     return _page(title or ", ".join(section.title for section in sections), sections)

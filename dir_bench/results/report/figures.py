@@ -34,7 +34,7 @@ class Figures:
 
 
 def draw_all(table: Table, records: pd.DataFrame) -> Figures:
-    """Draw every figure of `PLOTS` of one table's runs, gains over the row that others are compared with.
+    """Draw every figure of `PLOTS` that is of one table's runs, gains over the row that others are compared with.
 
     Args:
         table: Made of these records.
@@ -45,6 +45,8 @@ def draw_all(table: Table, records: pd.DataFrame) -> Figures:
     groups, note = _chosen(everything, table, base)
     drawn, missing = [], dict[str, list[str]]()
     for name, kind in PLOTS.items():
+        if kind.over_datasets:
+            continue
         unread: list[UserError] = []
         try:
             with styled():
