@@ -67,7 +67,12 @@ def _chosen(dataset: DatasetConfig, targets: Any) -> dict[str, Any]:
     many, few = dataset.regions.many_over, dataset.regions.few_under
     if many is None or few is None:
         *rule, why = choose_regions(made.counts(targets))
-        many, few = (given if given is not None else by_rule for given, by_rule in zip((many, few), rule, strict=True))
-        said.append(f"regions: {why}")
+        given = [
+            f"{key}={value:g} is as set"
+            for key, value in (("many_over", many), ("few_under", few))
+            if value is not None
+        ]
+        many, few = (set_to if set_to is not None else by for set_to, by in zip((many, few), rule, strict=True))
+        said.append("; but ".join([f"regions: {why}", *given]))
     last = len(made) - 1 if dataset.fds_last is None else dataset.fds_last
     return {"bins": asdict(bins), "regions": {"many_over": many, "few_under": few}, "fds_last": last, "said": said}

@@ -57,6 +57,7 @@ what the files are
   pictures    of agedb, imdb_wiki and images: the files themselves, or a csv with the column of paths that the dataset
               has, relative to the csv; they are resized and normalised as in the run
   vectors     of arrays: a csv, a row a sample, with a header and as many columns as the run was trained on
+  tables      of table and the published ones: a csv, tsv or parquet file with the columns that the run was trained on
   sentences   of sts_b: a csv with the columns sentence1 and sentence2
 
 examples

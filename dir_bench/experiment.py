@@ -307,7 +307,9 @@ def predict(
     with _of_folder(path, trust) as config:
         resolved, _, _, trainer = _restored(config, path, accelerator, data_dir)
         if not isinstance(resolved.dataset, Predictable):
-            raise UserError(f"{config.dataset.name} has no way to read new samples: pictures, arrays and pairs have")
+            raise UserError(
+                f"{config.dataset.name} has no way to read new samples: pictures, tables, arrays and pairs have"
+            )
         table, split = resolved.dataset.new_samples(files)
         columns = trainer.columns(split)
         if taken := [name for name in columns if name in table]:

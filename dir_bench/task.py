@@ -98,10 +98,13 @@ class Task:
 
 
 def target_bins(dataset: DatasetConfig) -> TargetBins:
-    """Return the dataset's bins; UserError if they are still to be chosen from its targets (`chosen.settle`)."""
+    """Return the dataset's bins; UserError if they are none, or still to be chosen from its targets (`chosen`)."""
     if not dataset.bins.settled:
         raise UserError(f"the bins of {dataset.title} are chosen from its targets: settle the config with them first")
-    return TargetBins.of_settings(asdict(dataset.bins))
+    try:
+        return TargetBins.of_settings(asdict(dataset.bins))
+    except ValueError as error:
+        raise UserError(f"dataset.bins: {error}") from error
 
 
 def label_record(config: Config, task: Task) -> dict[str, npt.NDArray[Any]]:

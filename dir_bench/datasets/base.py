@@ -217,6 +217,15 @@ class Requiring(Protocol):
 
 
 @runtime_checkable
+class Labelled(Protocol):
+    """A dataset that has its training targets sooner than its samples, for bins that are chosen from them."""
+
+    def train_targets(self) -> npt.NDArray[np.floating[Any]]:
+        """Return the targets of the training split, label units, shape ``(n,)``; UserError as of `load`."""
+        ...
+
+
+@runtime_checkable
 class Standing(Protocol):
     """A dataset that knows whether its files are those whose results are published."""
 
@@ -238,15 +247,6 @@ class Predictable(Protocol):
         Raises:
             UserError: They are not of the kind that this dataset has.
         """
-        ...
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """A dataset that has its training targets sooner than its samples, for bins that are chosen from them."""
-
-    def train_targets(self) -> npt.NDArray[np.floating[Any]]:
-        """Return the targets of the training split, label units, shape ``(n,)``; UserError as of `load`."""
         ...
 
 

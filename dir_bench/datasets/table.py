@@ -108,8 +108,8 @@ class Tabular:
     def requirements(self) -> str:
         """What has to be on disk."""
         return (
-            "your own table, csv, tsv or parquet: dataset.source.path=FILE dataset.source.target=COLUMN; "
-            f"{self.data_dir / self.paths['train']} is an example"
+            "your own table, csv, tsv or parquet: dataset.source.path=FILE dataset.source.target=COLUMN "
+            "(`dir-bench data sample table` writes an example)"
         )
 
     def fingerprint(self) -> str:
@@ -118,14 +118,10 @@ class Tabular:
 
     def load(self) -> Data:
         """Read the tables; UserError names the file, the line and the column of what is wrong, and what can be set."""
-        parts, encoding = self._parts, self._encoding
-        made = {
-            name: ArraySplit(encoding.encode(part.table, part.rows), part.targets.astype(np.float32))
-            for name, part in parts.items()
-        }
+        data = self._data()
         if self._drawn:
             log.info("%s", self._drawn)
-        return Data(made["train"], made["val"], made["test"], backbone_kwargs={"in_features": encoding.width})
+        return data
 
     def train_targets(self) -> npt.NDArray[np.float64]:
         """Return the targets of the training part."""
@@ -134,7 +130,7 @@ class Tabular:
     def check(self) -> CheckReport:
         """Read the tables; report columns, sizes, ranges, and rows that stand in two splits."""
         try:
-            data, parts = self.load(), self._parts
+            data, parts = self._data(), self._parts
         except UserError as error:
             return CheckReport({}, (str(error),))
         facts: dict[str, Any] = {"files": self._about_files(), "columns": f"{self.target} by {self._encoding}"}
@@ -170,6 +166,13 @@ class Tabular:
         files = {name: folder / path.name for name, path in self.paths.items()}
         example.write(files, self.target, self.split_column or "split", n, seed)
         return files["train"]
+
+    def _data(self) -> Data:
+        train, val, test = (
+            ArraySplit(self._encoding.encode(part.table, part.rows), part.targets.astype(np.float32))
+            for part in self._parts.values()
+        )
+        return Data(train, val, test, backbone_kwargs={"in_features": self._encoding.width})
 
     def _found(self, path: Path) -> Path:
         below = self.data_dir / path

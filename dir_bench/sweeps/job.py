@@ -93,7 +93,7 @@ def train_one(settings: Config, overrides: tuple[str, ...], *, wait: bool = Fals
     if outcome.skipped:
         print("this run is finished; its numbers are:", file=sys.stderr)
     print(as_text(region_table(outcome.metrics)), end="")
-    print(regions_note(configs.to_dict(settings), outcome.metrics["test"]), file=sys.stderr)
+    print(regions_note(configs.to_dict(run.config), outcome.metrics["test"]), file=sys.stderr)
     print(f"next: dir-bench table {shlex.quote(settings.paths.outputs)}", file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -331,7 +331,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
                 "precision": self.fabric.strategy.precision.state_dict(),
-                "progress": asdict(self.progress),
+                "progress": dict(vars(self.progress)),  # a copy of every row each time would be quadratic
                 "parts": {name: state for name, state in open_states.items() if state},
                 **losses,
             }

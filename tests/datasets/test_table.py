@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dir_bench import config
-from dir_bench.datasets.base import Fetchable, Labelled
+from dir_bench.datasets.base import STAND_IN, Fetchable, Labelled
 from dir_bench.datasets.table import SPLITS, Published, Tabular
 from dir_bench.datasets.tables.published import FILES, TABLES
 from dir_bench.errors import UserError
@@ -76,14 +76,16 @@ def test_the_example_is_a_stand_in_whose_test_rows_are_read_as_new_ones(
         writer = csv.DictWriter(file, ["who", *reversed(names)], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(row | {"who": "x"} for row in rows if row["split"] == "test")
-    table = Tabular(str(tmp_path / "data/table"))
-    frame, split = table.new_samples([tmp_path / "new.csv"])
-    assert frame.columns[0] == "who"
-    assert np.array_equal(split.inputs, table.load().test.inputs)  # type: ignore[attr-defined]
-    assert np.isnan(split.targets).all()
+    commands(["train", "dataset=table", *SHORT])
+    (folder,) = tmp_path.glob("outputs/table_sample/*/*")
+    assert json.loads((folder / "metrics.json").read_text())["departures"][0] == STAND_IN
+    predicted = list(csv.DictReader(commands(["predict", "RUN", "new.csv"]).splitlines()))
+    assert [*predicted[0]][:2] == ["who", "made_up_kind"]
+    recorded = np.load(folder / "predictions.npz")["prediction"]
+    assert [float(row["prediction"]) for row in predicted] == pytest.approx(recorded, rel=1e-5)
     (tmp_path / "few.csv").write_text("made_up_0\n1\n")
-    with pytest.raises(UserError, match=r"few.csv has no column 'made_up_1' \(did you mean 'made_up_0'\?\)"):
-        table.new_samples([tmp_path / "few.csv"])
+    said = commands(["predict", "RUN", "few.csv"], code=2)
+    assert "few.csv has no column 'made_up_1' (did you mean 'made_up_0'?)" in said
 
 
 def loads(path: Path, **settings: object) -> Tabular:
@@ -157,7 +159,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, columns: dict, settings: d
 
 
 def test_a_table_that_is_not_there_is_looked_for_in_two_places(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset.source.path=FILE .*; neither .*no.csv nor no.csv is there"):
+    with pytest.raises(UserError, match=r"path=FILE .* an example\); neither .*no.csv nor no.csv is there"):
         Tabular(str(tmp_path), "no.csv").fingerprint()
 
 
