@@ -241,6 +241,7 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
         "command": list(command),
         "departures": departures(resolved.config, resolved.dataset),
         "table_metrics": resolved.config.dataset.table_metrics,
+        "note": resolved.config.dataset.note,
     }
 
 

@@ -24,6 +24,7 @@ NUMBERLESS = (
     "dataset.no_resampling",
     "dataset.label_range",
     "dataset.start",
+    "dataset.note",
     "semantics.name",
     "subset.name",
     "subset.title",
@@ -192,6 +193,7 @@ class DatasetConfig:
     published: Semantics = field(default_factory=Semantics)
     recipe: Recipe = field(default_factory=Recipe)
     start: list[Start] = field(default_factory=list)
+    note: str | None = None  # what has to be said below a table of its runs, in a sentence
     no_resampling: str | None = None  # why its samples cannot be interpolated, as the end of a sentence
 
 

@@ -1,4 +1,4 @@
-"""Two sentences in, one pair embedding out: the BiLSTM encoder of STS-B-DIR."""
+"""One or two texts in, one embedding out: the BiLSTM encoder of STS-B-DIR, which compares two."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,17 +24,18 @@ OFFICIAL_REGRESSOR = "sts-b_pred_layer."
 class BiLSTMPair(Backbone):
     """Embedding, highway layers, a bidirectional LSTM and max pooling for each sentence; [u, v, |u − v|, u·v] for both.
 
-    Both sentences of all pairs go through the LSTM in one packed call, so no time is spent on padding.
+    Of samples with one text, u. All texts of a batch go through the LSTM in one packed call: no time is spent on padding.
 
     Args:
         vocab_size: Words, padding (0) and unknown (1) included.
         word_dim: Dimension of a word vector.
-        hidden: LSTM units per direction; `feature_dim` is 8 × this.
+        hidden: LSTM units per direction; `feature_dim` is 8 × this for two texts, 2 × for one.
         layers: LSTM layers.
         dropout: Share dropped of the word vectors and of the LSTM's outputs, before pooling; none between its layers.
         highway_layers: Highway layers (Srivastava et al. 2015) over the word vectors.
         embedding: Word vectors, shape ``(vocab_size, word_dim)``; None: drawn at random.
         train_embedding: Whether word vectors learn; None: only if they were drawn at random.
+        texts: Of a sample: 2, or 1.
 
     Source:
         Yang et al. 2021, App. B.3; behaviour of sts-b-dir/models.py; its key names are those of `from_official`.
@@ -55,6 +56,7 @@ class BiLSTMPair(Backbone):
         highway_layers: int = 0,
         embedding: npt.NDArray[Any] | None = None,
         train_embedding: bool | None = None,
+        texts: int = 2,
     ) -> None:
         super().__init__()
         if embedding is not None and embedding.shape != (vocab_size, word_dim):
@@ -69,15 +71,19 @@ class BiLSTMPair(Backbone):
         self.highway = nn.ModuleList(nn.Linear(word_dim, 2 * word_dim) for _ in range(highway_layers))
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(word_dim, hidden, layers, batch_first=True, bidirectional=True)
-        self.feature_dim = 8 * hidden
+        self.texts = texts
+        self.feature_dim = 8 * hidden if texts == 2 else 2 * hidden
 
     def forward(self, inputs: tuple[Any, ...]) -> Tensor:
-        """Return pair embeddings, shape ``(b, feature_dim)``, of (tokens1, lengths1, tokens2, lengths2), or a Blend.
+        """Return embeddings, shape ``(b, feature_dim)``, of (tokens1, lengths1, tokens2, lengths2), or a Blend.
 
         Lengths lie on the host, so that nothing waits for the device.
         """
         words, lengths = self.embed(inputs)
-        u, v = self.encode(words, lengths).chunk(2)
+        encoded = self.encode(words, lengths)
+        if self.texts == 1:
+            return encoded
+        u, v = encoded.chunk(2)
         return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
 
     def embed(self, inputs: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
@@ -87,25 +93,24 @@ class BiLSTMPair(Backbone):
         of the longer; the shorter goes on with zeros.
 
         Args:
-            inputs: (tokens1, lengths1, tokens2, lengths2), or a `Blend` of two such.
+            inputs: (tokens1, lengths1, tokens2, lengths2), without the last two of one text, or a `Blend` of two such.
 
         Returns:
-            Shapes ``(2b, t, word_dim)`` and ``(2b,)``.
+            Shapes ``(texts * b, t, word_dim)`` and ``(texts * b,)``.
         """
         if not isinstance(inputs, Blend):
-            tokens1, lengths1, tokens2, lengths2 = inputs
-            tokens = torch.cat(_to_one_width(tokens1, tokens2))
-            return self.embedding(tokens), torch.from_numpy(np.concatenate([lengths1, lengths2]))
+            tokens = torch.cat(_to_one_width(*inputs[0::2]))
+            return self.embedding(tokens), torch.from_numpy(np.concatenate(inputs[1::2]))
         (words, lengths), (others, other_lengths) = self.embed(inputs.first), self.embed(inputs.second)
-        pairs = zip(*(both.chunk(2) for both in _to_one_width(words, others)), strict=True)
+        pairs = zip(*(both.chunk(self.texts) for both in _to_one_width(words, others)), strict=True)
         mixed = [inputs.of(one, other, part) for part, (one, other) in enumerate(pairs)]
         return torch.cat(mixed), torch.maximum(lengths, other_lengths)
 
     def summarise(self, inputs: tuple[Any, ...]) -> Tensor:
-        """Return the mean word vectors of both sentences side by side, shape ``(b, 2 * word_dim)``: for distances."""
+        """Return the mean word vectors of a sample's texts side by side, ``(b, texts * word_dim)``: for distances."""
         words, lengths = self.embed(inputs)
         means = words.sum(1) / lengths.to(words)[:, None]
-        return torch.cat(means.chunk(2), dim=1)
+        return torch.cat(means.chunk(self.texts), dim=1)
 
     def spread(self) -> Tensor:
         """Return the standard deviation of each number of a word vector over the vocabulary, shape ``(word_dim,)``."""
@@ -135,12 +140,11 @@ class BiLSTMPair(Backbone):
         return from_official(state)
 
 
-def _to_one_width(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both with zeros appended along the second dimension, up to the longer."""
-    width = max(one.shape[1], other.shape[1])
-    rest = (0, 0) * (one.dim() - 2)
-    padded = [nn.functional.pad(part, (*rest, 0, width - part.shape[1])) for part in (one, other)]
-    return padded[0], padded[1]
+def _to_one_width(*parts: Tensor) -> list[Tensor]:
+    """Return them with zeros appended along the second dimension, up to the longest."""
+    width = max(part.shape[1] for part in parts)
+    rest = (0, 0) * (parts[0].dim() - 2)
+    return [nn.functional.pad(part, (*rest, 0, width - part.shape[1])) for part in parts]
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_text
-from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, file_hash
 from dir_bench.datasets.download.fetch import AUTHORS, Remote
 from dir_bench.datasets.splits import split_pairs
-from dir_bench.datasets.text import Sentences, build_vocabulary, holds_several, read_glove, tokenize
+from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, holds_several, read_glove, tokenize
 from dir_bench.errors import UserError
 from dir_bench.files.plain import is_plain
 from dir_bench.files.text import one_csv, read_text
 from dir_bench.labels import TargetBins
-from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
-else:
-    torch = Lazy("torch")
 
 log = logging.getLogger("dir_bench")
 
@@ -122,28 +118,6 @@ class TokenPairs:
     scores: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class PairSplit(ScalarTargets):
-    """One split, tokenised: `fetch` pads to the longest sentence of the batch and no further."""
-
-    first: Sentences
-    second: Sentences
-    targets: npt.NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @cached_property
-    def lengths(self) -> IntArray:
-        """The longer of a pair's two sentences, in words."""
-        return np.maximum(self.first.lengths, self.second.lengths)
-
-    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[torch.Tensor | IntArray, ...]:
-        """Return (tokens1, lengths1, tokens2, lengths2), lengths for the host; there is no augmentation."""
-        (tokens1, lengths1), (tokens2, lengths2) = self.first.batch(indices), self.second.batch(indices)
-        return torch.from_numpy(tokens1), lengths1, torch.from_numpy(tokens2), lengths2
-
-
 class STSB:
     """STS-B-DIR from the published split files.
 
@@ -225,7 +199,7 @@ class STSB:
         """
         words, vocabulary = self._words()
         train, val, test = (
-            PairSplit(Sentences.of(part.first, vocabulary), Sentences.of(part.second, vocabulary), part.scores)
+            TextSplit((Sentences.of(part.first, vocabulary), Sentences.of(part.second, vocabulary)), part.scores)
             for part in words.values()
         )
         kwargs: dict[str, Any] = {"vocab_size": len(vocabulary)}
@@ -240,7 +214,7 @@ class STSB:
         corpus = (sentence for part in words.values() for column in (part.first, part.second) for sentence in column)
         return words, build_vocabulary(corpus, self.max_words)
 
-    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, PairSplit]:
+    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, TextSplit]:
         """Read one csv with the columns sentence1 and sentence2; words that the splits lack are unknown ones."""
         table = one_csv(files)
         _, vocabulary = self._words()
@@ -252,7 +226,7 @@ class STSB:
             if empty := [line for line, words in zip(table.index, sentences, strict=True) if not words]:
                 raise UserError(f"{files[0]}, line {empty[0]}: {name} holds no word")
             columns.append(Sentences.of(sentences, vocabulary))
-        return table, PairSplit(columns[0], columns[1], np.full(len(table), np.nan, np.float32))
+        return table, TextSplit(tuple(columns), np.full(len(table), np.nan, np.float32))
 
     def _tokenize(self, path: Path) -> TokenPairs:
         pairs = read_pairs(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from dir_bench.datasets.tables.published import FILES, HOME, remote
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.plain import is_missing
 from dir_bench.files.table import Table, read_table
+from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Tabular:
         held_out: Part of the rows that is drawn for validation, and again for test, at most.
         split_seed: Of that draw.
     """
+
+    split_bins: TargetBins | None = None
+    """What held-out rows are drawn evenly over; None: bins chosen from the targets."""
 
     def __init__(
         self,
@@ -130,10 +134,10 @@ class Tabular:
     def check(self) -> CheckReport:
         """Read the tables; report columns, sizes, ranges, and rows that stand in two splits."""
         try:
-            data, parts = self._data(), self._parts
+            about, parts = self._about_inputs(), self._parts
         except UserError as error:
             return CheckReport({}, (str(error),))
-        facts: dict[str, Any] = {"files": self._about_files(), "columns": f"{self.target} by {self._encoding}"}
+        facts: dict[str, Any] = {"files": self._about_files(), "columns": f"{self.target} by {about}"}
         for name, part in parts.items():
             low, high = part.targets.min(), part.targets.max()
             facts[name] = f"{len(part.rows)} rows, {self.target} {low:g} to {high:g}"
@@ -144,7 +148,7 @@ class Tabular:
         if twice := self._twice():
             facts["rows that are in training too, to the last value (no leak where things are alike)"] = twice
         targets = {name: part.targets.astype(np.float32) for name, part in parts.items()}
-        return CheckReport(facts, (), data.train.label_counts, targets)
+        return CheckReport(facts, (), partial(TargetBins.counts, targets=targets["train"]), targets)
 
     def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit]:
         """Read one table with the columns that the run was trained on; others are kept, and not looked at."""
@@ -166,6 +170,11 @@ class Tabular:
         files = {name: folder / path.name for name, path in self.paths.items()}
         example.write(files, self.target, self.split_column or "split", n, seed)
         return files["train"]
+
+    def _about_inputs(self) -> str:
+        """Say what the inputs are; UserError if a row's cannot be made."""
+        self._data()
+        return str(self._encoding)
 
     def _data(self) -> Data:
         train, val, test = (
@@ -261,7 +270,14 @@ class Tabular:
             whole.table.refuse(~named.isin(SPLITS).to_numpy(np.bool_), named, f"is not one of {', '.join(SPLITS)}")
             of_row = named.to_numpy(str)[whole.rows]
         elif lacking := [name for name in SPLITS if name not in parts]:
-            of_row = hold_out(whole.targets, self._keys(whole), lacking, share=self.held_out, seed=self.split_seed)
+            of_row = hold_out(
+                whole.targets,
+                self._keys(whole),
+                lacking,
+                share=self.held_out,
+                seed=self.split_seed,
+                bins=self.split_bins,
+            )
         else:
             of_row = np.full(len(whole.rows), "train")
         for name in SPLITS:

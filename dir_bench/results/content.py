@@ -156,6 +156,7 @@ METRICS = fields(
         ),
         "departures": or_null(items(text)),
         "relevance": or_null(items(items(number))),
+        "note": or_null(text),
         "family": or_null(text),
         "drawn": or_null(fields({}, None, fields({"rows": count, "distinct": count}))),
     },

@@ -23,7 +23,7 @@ from dir_bench.schema import NUMBERLESS, unset
 COLUMNS = (
     *("dataset", "title", "label", "method", "slug", "seed", "row_id", "identity", "path", "state"),
     *("region", "metric", "value", "count", "monitor", "selected_at", "table_metrics", "command", "commit"),
-    *("release", "legend", "departures", "relevance"),
+    *("release", "legend", "departures", "relevance", "note"),
 )
 
 _LONGEST = 40  # characters of these in a label, before a letter stands for them
@@ -50,7 +50,7 @@ def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, l
         tell it apart where two rows of a dataset have the same method; `value` is NaN where the run says
         null; `count` is the region's test samples; `table_metrics` and `command` are text; `legend` is what a
         letter in `label` stands for; `departures` has a line for each departure from the dataset's recipe, None
-        if the run does not record them; `relevance` is SERA's, as text. And the runs left out, each with its reason.
+        if the run does not record them; `relevance` is SERA's, as text; `note` is the dataset's, "" for none. And the runs left out, each with its reason.
 
     Raises:
         UserError: If a path does not exist.
@@ -145,6 +145,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         "release": str(environment.get("dir_bench") or ""),
         "departures": None if departures is None else "\n".join(departures),
         "relevance": relevance_text(metrics.get("relevance") or ()),
+        "note": metrics.get("note") or "",
         "test": metrics["test"],
     }
 

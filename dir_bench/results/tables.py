@@ -236,7 +236,7 @@ def _counts(records: pd.DataFrame, columns: Sequence[Column]) -> dict[str, int]:
 
 
 def _notes(records: pd.DataFrame, runs: pd.DataFrame, columns: Sequence[Column]) -> tuple[str, ...]:
-    notes = []
+    notes = sorted({text for text in runs["note"] if text})
     monitors = sorted({name for name in runs["monitor"] if name})
     if monitors:
         notes.append(f"Checkpoints selected by {', '.join(monitors)}.")

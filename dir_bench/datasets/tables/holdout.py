@@ -11,11 +11,17 @@ from dir_bench.labels.choice import choose_bins
 
 
 def hold_out(
-    targets: npt.NDArray[np.floating], keys: npt.NDArray[np.integer], parts: Sequence[str], *, share: float, seed: int
+    targets: npt.NDArray[np.floating],
+    keys: npt.NDArray[np.integer],
+    parts: Sequence[str],
+    *,
+    share: float,
+    seed: int,
+    bins: TargetBins | None = None,
 ) -> npt.NDArray[np.str_]:
     """Draw held-out rows as the published benchmarks do: equally many of each bin, where there are enough.
 
-    From each bin of `choose_bins` (over all targets), a third at most goes to each part, and no more than a cap: the
+    From each bin, a third at most goes to each part, and no more than a cap: the
     greatest that leaves a part no more than `share` of the rows. So common targets are as frequent as rare ones in
     what is held out, as far as rows go, and training keeps the tail. Rows with one key go together.
 
@@ -25,6 +31,7 @@ def hold_out(
         parts: Names of what is drawn, such as val and test.
         share: Of the rows, in each part at most.
         seed: Of the draw.
+        bins: Those that are drawn from; None: `choose_bins`, over all targets.
 
     Returns:
         "train" or a part of each row, shape ``(n,)``.
@@ -37,7 +44,7 @@ def hold_out(
         "of your own by dataset.source.val and dataset.source.test, or a split column"
     )
     try:
-        bins = TargetBins(choose_bins(targets).edges)
+        bins = bins or TargetBins(choose_bins(targets).edges)
     except ValueError as error:
         raise UserError(f"no splits can be drawn: {error}") from error
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)

@@ -1,0 +1,67 @@
+"""STS-B-DIR as vectors of a frozen sentence encoder: a track of its own, as that has learned from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dir_bench.datasets.arrays import ArraySplit
+from dir_bench.datasets.base import Data
+from dir_bench.datasets.sts_b import FILES, STSB, read_pairs
+from dir_bench.datasets.text.embeddings import Features, Texts
+from dir_bench.datasets.text.encoders import encoder as encoder_named
+from dir_bench.errors import UserError
+from dir_bench.files.text import one_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class EmbeddedSTSB(STSB):
+    """The published pairs, each as [u, v, |u − v|, u·v] of its sentences' vectors.
+
+    Args:
+        data_dir: Folder of train_new.tsv, dev_new.tsv and test_new.tsv.
+        encoder: Of `text.encoders`.
+        glove: Has no part in this, and must be None.
+        cache_dir: Where vectors are kept; None: `data_dir`/cache.
+    """
+
+    def __init__(
+        self, data_dir: str, encoder: str = "minilm", glove: None = None, cache_dir: str | None = None
+    ) -> None:
+        if glove is not None:
+            raise UserError(f"dataset.source.glove={glove} has no effect on vectors of sentences: drop it")
+        super().__init__(data_dir, cache_dir=cache_dir)
+        self.encoder = encoder_named(encoder)
+
+    def fingerprint(self) -> str:
+        """Return the hash of the files, and the version of the encoder."""
+        return f"{super().fingerprint()} {self.encoder.package} {self.encoder.version}"
+
+    def load(self) -> Data:
+        """Return the splits as vectors; what is not kept yet is encoded, which takes minutes once."""
+        return self._embedded[0]
+
+    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit]:  # type: ignore[override]
+        """Read one csv with the columns sentence1 and sentence2."""
+        table = one_csv(files)
+        columns = []
+        for name in ("sentence1", "sentence2"):
+            if name not in table:
+                raise UserError(f"{files[0]} has no column '{name}': it needs sentence1 and sentence2")
+            if empty := [line for line, text in table[name].items() if not text.strip()]:
+                raise UserError(f"{files[0]}, line {empty[0]}: {name} holds no word")
+            columns.append(table[name].tolist())
+        return table, ArraySplit(self._embedded[1].of_new(columns), np.full(len(table), np.nan, np.float32))
+
+    @cached_property
+    def _embedded(self) -> tuple[Data, Features]:
+        self._require_files()
+        pairs = {split: read_pairs(self.data_dir / name) for split, name in FILES.items()}
+        texts = {split: Texts((part.first, part.second), part.scores) for split, part in pairs.items()}
+        return Features.data(texts, self.encoder, self.cache_dir)

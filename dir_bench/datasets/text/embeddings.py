@@ -1,0 +1,139 @@
+"""Vectors of sentences from a frozen encoder, computed once, and the features of pairs that they make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from dir_bench.atomic import write_npz
+from dir_bench.datasets.arrays import ArraySplit
+from dir_bench.datasets.base import Data
+from dir_bench.datasets.text.encoders import Encoder
+from dir_bench.errors import UserError
+from dir_bench.files.arrays import Expect, read_npz
+
+Floats = npt.NDArray[np.float32]
+
+log = logging.getLogger("dir_bench")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One split as texts.
+
+    Attributes:
+        columns: One text a sample, or two that are compared; n of each.
+        targets: Label units, shape ``(n,)``.
+    """
+
+    columns: tuple[Sequence[str], ...]
+    targets: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """How texts become inputs: `of_vectors`, less the training mean, over the training deviation.
+
+    Attributes:
+        encoder: That makes the vectors.
+        cache_dir: Where they are kept.
+        mean: Of each number over the training part.
+        std: The same; 1 where training has one value only.
+    """
+
+    encoder: Encoder
+    cache_dir: Path
+    mean: Floats
+    std: Floats
+
+    @classmethod
+    def data(cls, parts: Mapping[str, Texts], encoder: Encoder, cache_dir: Path) -> tuple[Data, Features]:
+        """Return the three splits as vectors, encoding what is not kept yet, and how they were made."""
+        every = [text for part in parts.values() for column in part.columns for text in column]
+        vectors = dict(zip(names := list(dict.fromkeys(every)), embed(names, encoder, cache_dir), strict=True))
+        raw = {
+            name: of_vectors([np.stack([vectors[text] for text in column]) for column in part.columns])
+            for name, part in parts.items()
+        }
+        mean, std = raw["train"].mean(0, dtype=np.float64), raw["train"].std(0, dtype=np.float64)
+        made = cls(encoder, cache_dir, mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32))
+        train, val, test = (
+            ArraySplit((raw[name] - made.mean) / made.std, parts[name].targets) for name in ("train", "val", "test")
+        )
+        return Data(train, val, test, backbone_kwargs={"in_features": raw["train"].shape[1]}), made
+
+    def of_new(self, columns: Sequence[Sequence[str]]) -> Floats:
+        """Return the inputs of new texts, shape ``(n, features)``; their vectors are not kept."""
+        encode = self.encoder.start()
+        inputs: Floats = (of_vectors([encode(column) for column in columns]) - self.mean) / self.std
+        return inputs
+
+
+def of_vectors(vectors: Sequence[Floats]) -> Floats:
+    """Return the features of texts: u of one, [u, v, |u − v|, u·v] of two (Conneau et al. 2017), one sample a row."""
+    if len(vectors) == 1:
+        return vectors[0]
+    u, v = vectors
+    return np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
+
+
+def embed(sentences: Sequence[str], encoder: Encoder, cache_dir: Path) -> Floats:
+    """Return the vectors of sentences, from the cache if they are kept there.
+
+    The name of a kept file is made of the sentences, the encoder and its version, so that it never holds those of
+    others. One process encodes, others wait for it. A file that is damaged is made again.
+
+    Args:
+        sentences: n of them.
+        encoder: That makes the vectors.
+        cache_dir: Folder of kept vectors; where it cannot be written to, they are made each time.
+
+    Returns:
+        Shape ``(n, encoder.width)``.
+    """
+    key = hashlib.sha256(json.dumps([encoder.package, encoder.version, *sentences]).encode()).hexdigest()
+    path = cache_dir / f"{encoder.name}-{key[:24]}.npz"
+    shape = (len(sentences), encoder.width)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if (kept := _kept(path, shape)) is not None:
+                return kept
+            made = _encode(sentences, encoder)
+            write_npz(path, vectors=made)
+            return made
+    except OSError as error:
+        log.warning("vectors of sentences are not kept for next time: %s", error)
+    return _encode(sentences, encoder)
+
+
+def _encode(sentences: Sequence[str], encoder: Encoder) -> Floats:
+    log.info("%s: encoding %d sentences, once for all runs", encoder.name, len(sentences))
+    start = time.monotonic()
+    made = encoder.start()(sentences)
+    if made.shape != (len(sentences), encoder.width) or not np.isfinite(made).all():
+        raise UserError(f"{encoder.package} {encoder.version} gives vectors of another shape, or not finite: install "
+                        "the version of constraints.txt")  # fmt: skip
+    log.info("%s: %.0f sentences a second", encoder.name, len(sentences) / max(time.monotonic() - start, 1e-9))
+    return made
+
+
+def _kept(path: Path, shape: tuple[int, int]) -> Floats | None:
+    """Return kept vectors; None if there are none, or none that can be used."""
+    if not path.is_file():
+        return None
+    try:
+        found: Floats = read_npz(path, {"vectors": Expect(shape=shape, finite=True)})["vectors"]
+    except UserError as error:
+        log.warning("kept vectors of sentences cannot be used and are made again: %s", error)
+        return None
+    return found
