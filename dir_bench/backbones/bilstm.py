@@ -24,7 +24,8 @@ OFFICIAL_REGRESSOR = "sts-b_pred_layer."
 class BiLSTMPair(Backbone):
     """Embedding, highway layers, a bidirectional LSTM and max pooling for each sentence; [u, v, |u − v|, u·v] for both.
 
-    Of samples with one text, u. All texts of a batch go through the LSTM in one packed call: no time is spent on padding.
+    Of samples with one text, u. All texts of a batch go through the LSTM in one packed call, so no time is spent on
+    padding.
 
     Args:
         vocab_size: Words, padding (0) and unknown (1) included.

@@ -30,8 +30,8 @@ else:
 class TextTable(Tabular):
     """A table of texts with a target: words for a network that learns from nothing, or vectors of a frozen encoder.
 
-    Splits are as in `Tabular`: a column, files, or drawn; texts that are equal go into one split. The vocabulary is that
-    of the training part.
+    Splits are as in `Tabular`: a column, files, or drawn, equal texts into one split. The vocabulary is that of the
+    training part.
 
     Args:
         data_dir: Where the example of `dir-bench data sample` lies.
@@ -55,7 +55,7 @@ class TextTable(Tabular):
         self,
         data_dir: str,
         text: str | Sequence[str] = "text",
-        path: str = "sample.csv",
+        path: str = "texts.csv",
         val: str | None = None,
         test: str | None = None,
         target: str = "target",

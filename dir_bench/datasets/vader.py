@@ -37,6 +37,8 @@ FILES = {
 """Names and SHA-256 of the published files."""
 MAX_RATING = 4.0
 WIDTH = 0.25
+FEWEST = 200
+"""Training sentences of a stand-in."""
 REMOTES = (
     Remote(
         "https://raw.githubusercontent.com/cjhutto/vaderSentiment/18c86513ea60b02fce8f3b1b598da43042d91b08/"
@@ -108,12 +110,16 @@ class Vader(TextTable):
         return "other sentences than the published ones" if differs else ""
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
-        """Write a stand-in in the published format: made-up opinions."""
+        """Write a stand-in in the published format: made-up opinions, as many as a split can be drawn from at least."""
         for name in FILES:
             if (folder / name).exists():
                 raise UserError(f"{folder / name} exists and is left as it is: sample into another folder (--data DIR)")
         folder.mkdir(parents=True, exist_ok=True)
-        made = [pair for _, targets, texts in example.splits(n, seed) for pair in zip(targets, texts, strict=True)]
+        made = [
+            pair
+            for _, targets, texts in example.splits(max(n, FEWEST), seed)
+            for pair in zip(targets, texts, strict=True)
+        ]
         lines = [f"{example.MADE_UP}_{i}\t{target:g}\t{text}" for i, (target, text) in enumerate(made)]
         for place, name in enumerate(FILES):
             write_bytes(folder / name, "\r\n".join(lines[place :: len(FILES)]).encode())

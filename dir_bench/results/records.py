@@ -50,7 +50,8 @@ def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, l
         tell it apart where two rows of a dataset have the same method; `value` is NaN where the run says
         null; `count` is the region's test samples; `table_metrics` and `command` are text; `legend` is what a
         letter in `label` stands for; `departures` has a line for each departure from the dataset's recipe, None
-        if the run does not record them; `relevance` is SERA's, as text; `note` is the dataset's, "" for none. And the runs left out, each with its reason.
+        if the run does not record them; `relevance` is SERA's, as text; `note` is the dataset's, "" for none. And the
+        runs left out, each with its reason.
 
     Raises:
         UserError: If a path does not exist.

@@ -25,7 +25,7 @@ def test_smoke_runs_every_method_and_leaves_no_hole_in_its_table(command, work):
     rows = {table["title"]: len(table["rows"]) for table in made["tables"]}
     assert sum(rows.values()) == number
     pictures = ("IMDB-WIKI-DIR", "IMDB-WIKI-DIR [FIG2 SUBSAMPLE]")
-    assert rows.keys() == {"GAUGE-DIR", *pictures, "NYUD2-DIR", "SHHS-DIR", "STS-B-DIR", "sample"}
+    assert rows.keys() == {"GAUGE-DIR", *pictures, "NYUD2-DIR", "SHHS-DIR", "STS-B-DIR", "sample", "texts"}
     assert_uncertainty_is_told(work)
     assert all(row["seeds"] == [0] and not row["missing_seeds"] for table in made["tables"] for row in table["rows"])
     # Untrained networks may give a depth below zero, which has no logarithm, and a class all samples, which have no
