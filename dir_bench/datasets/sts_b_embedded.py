@@ -12,7 +12,8 @@ import numpy as np
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.sts_b import FILES, STSB, read_pairs
-from dir_bench.datasets.text.embeddings import Features, Texts
+from dir_bench.datasets.text import TextSplit
+from dir_bench.datasets.text.embeddings import Features, Texts, pieces_of, word_pieces
 from dir_bench.datasets.text.encoders import encoder as encoder_named
 from dir_bench.errors import UserError
 from dir_bench.files.text import one_csv
@@ -27,17 +28,23 @@ class EmbeddedSTSB(STSB):
     Args:
         data_dir: Folder of train_new.tsv, dev_new.tsv and test_new.tsv.
         encoder: Of `text.encoders`.
+        frozen: Whether samples are its vectors; False: its word pieces, for `backbone=minilm`, which is tuned.
         glove: Has no part in this, and must be None.
         cache_dir: Where vectors are kept; None: `data_dir`/cache.
     """
 
     def __init__(
-        self, data_dir: str, encoder: str = "minilm", glove: None = None, cache_dir: str | None = None
+        self,
+        data_dir: str,
+        encoder: str = "minilm",
+        frozen: bool = True,
+        glove: None = None,
+        cache_dir: str | None = None,
     ) -> None:
         if glove is not None:
             raise UserError(f"dataset.source.glove={glove} has no effect on vectors of sentences: drop it")
         super().__init__(data_dir, cache_dir=cache_dir)
-        self.encoder = encoder_named(encoder)
+        self.encoder, self.frozen = encoder_named(encoder), frozen
 
     def fingerprint(self) -> str:
         """Return the hash of the files, and the version of the encoder."""
@@ -45,9 +52,9 @@ class EmbeddedSTSB(STSB):
 
     def load(self) -> Data:
         """Return the splits as vectors; what is not kept yet is encoded, which takes minutes once."""
-        return self._embedded[0]
+        return self._embedded[0] if self.frozen else word_pieces(self._texts(), self.encoder)
 
-    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit]:  # type: ignore[override]
+    def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit | TextSplit]:  # type: ignore[override]
         """Read one csv with the columns sentence1 and sentence2."""
         table = one_csv(files)
         columns = []
@@ -57,11 +64,16 @@ class EmbeddedSTSB(STSB):
             if empty := [line for line, text in table[name].items() if not text.strip()]:
                 raise UserError(f"{files[0]}, line {empty[0]}: {name} holds no word")
             columns.append(table[name].tolist())
-        return table, ArraySplit(self._embedded[1].of_new(columns), np.full(len(table), np.nan, np.float32))
+        unknown = np.full(len(table), np.nan, np.float32)
+        if not self.frozen:
+            return table, pieces_of(Texts(tuple(columns), unknown), self.encoder)
+        return table, ArraySplit(self._embedded[1].of_new(columns), unknown)
 
     @cached_property
     def _embedded(self) -> tuple[Data, Features]:
+        return Features.data(self._texts(), self.encoder, self.cache_dir)
+
+    def _texts(self) -> dict[str, Texts]:
         self._require_files()
         pairs = {split: read_pairs(self.data_dir / name) for split, name in FILES.items()}
-        texts = {split: Texts((part.first, part.second), part.scores) for split, part in pairs.items()}
-        return Features.data(texts, self.encoder, self.cache_dir)
+        return {split: Texts((part.first, part.second), part.scores) for split, part in pairs.items()}

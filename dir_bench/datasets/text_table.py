@@ -15,7 +15,7 @@ from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.table import Tabular
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, example, tokenize
-from dir_bench.datasets.text.embeddings import Features, Texts
+from dir_bench.datasets.text.embeddings import Features, Texts, pieces_of, word_pieces
 from dir_bench.datasets.text.encoders import encoder as encoder_named
 from dir_bench.errors import UserError
 from dir_bench.files.table import Table, read_table
@@ -48,6 +48,7 @@ class TextTable(Tabular):
         max_tokens: Words kept of a text.
         max_words: Size of the vocabulary.
         encoder: Of `text.encoders`; None: words.
+        frozen: Whether samples are its vectors; False: its word pieces, for `backbone=minilm`, which is tuned.
         cache_dir: Where vectors of an encoder are kept; None: `data_dir`/cache.
     """
 
@@ -67,6 +68,7 @@ class TextTable(Tabular):
         max_tokens: int = 60,
         max_words: int = 30000,
         encoder: str | None = None,
+        frozen: bool = True,
         cache_dir: str | None = None,
     ) -> None:
         if missing == "mean":
@@ -85,7 +87,7 @@ class TextTable(Tabular):
                 f"dataset.source: max_tokens={max_tokens} and max_words={max_words} must be at least 1: words to keep"
             )
         self.max_tokens, self.max_words = max_tokens, max_words
-        self.encoder = None if encoder is None else encoder_named(encoder)
+        self.encoder, self.frozen = None if encoder is None else encoder_named(encoder), frozen
         self.cache_dir = self.data_dir / "cache" if cache_dir is None else Path(cache_dir)
 
     @property
@@ -110,6 +112,8 @@ class TextTable(Tabular):
         columns, unknown = self._columns(table, np.arange(len(table))), np.full(len(table), np.nan, np.float32)
         if self.encoder is None:
             return table.frame, self._split(Texts(columns, unknown), self._vocabulary)
+        if not self.frozen:
+            return table.frame, pieces_of(Texts(columns, unknown), self.encoder)
         return table.frame, ArraySplit(self._embedded[1].of_new(columns), unknown)
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
@@ -136,12 +140,13 @@ class TextTable(Tabular):
         count = sum(len(part.targets) for part in texts.values())
         about = f"{' and '.join(self.text)}, {count} samples"
         if self.encoder is not None:
-            return f"{about}, as vectors of {self.encoder.package} {self.encoder.version}"
+            kind = "vectors" if self.frozen else "word pieces"
+            return f"{about}, as {kind} of {self.encoder.package} {self.encoder.version}"
         return f"{about}, {len(self._vocabulary)} words in training"
 
     def _data(self) -> Data:
         if self.encoder is not None:
-            return self._embedded[0]
+            return self._embedded[0] if self.frozen else word_pieces(self._texts, self.encoder)
         vocabulary = self._vocabulary
         train, val, test = (self._split(part, vocabulary) for part in self._texts.values())
         kwargs = {"vocab_size": len(vocabulary), "texts": len(self.text)}

@@ -63,6 +63,7 @@ class Vader(TextTable):
         max_tokens: Words kept of a sentence.
         max_words: Size of the vocabulary.
         encoder: Of `text.encoders`; None: words.
+        frozen: Whether samples are its vectors; False: its word pieces, for `backbone=minilm`, which is tuned.
         cache_dir: Where vectors of an encoder are kept; None: `data_dir`/cache.
     """
 
@@ -76,11 +77,12 @@ class Vader(TextTable):
         max_tokens: int = 60,
         max_words: int = 30000,
         encoder: str | None = None,
+        frozen: bool = True,
         cache_dir: str | None = None,
     ) -> None:
         super().__init__(
             data_dir, target="rating", split_column=None, held_out=held_out, split_seed=split_seed,
-            max_tokens=max_tokens, max_words=max_words, encoder=encoder, cache_dir=cache_dir,
+            max_tokens=max_tokens, max_words=max_words, encoder=encoder, frozen=frozen, cache_dir=cache_dir,
         )  # fmt: skip
 
     @property

@@ -18,6 +18,8 @@ from dir_bench.atomic import write_npz
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.text.encoders import Encoder
+from dir_bench.datasets.text.split import TextSplit
+from dir_bench.datasets.text.vocabulary import Sentences
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, read_npz
 
@@ -76,6 +78,23 @@ class Features:
         encode = self.encoder.start()
         inputs: Floats = (of_vectors([encode(column) for column in columns]) - self.mean) / self.std
         return inputs
+
+
+def word_pieces(parts: Mapping[str, Texts], encoder: Encoder) -> Data:
+    """Return the three splits as an encoder's word pieces, for a network that is tuned; UserError if it has none."""
+    train, val, test = (pieces_of(part, encoder) for part in parts.values())
+    kwargs = {"vocab_size": encoder.vocab_size, "texts": len(parts["train"].columns)}
+    return Data(train, val, test, backbone_kwargs=kwargs)
+
+
+def pieces_of(part: Texts, encoder: Encoder) -> TextSplit:
+    """Return texts as an encoder's word pieces; UserError if it has none."""
+    if encoder.cutter is None:
+        raise UserError(
+            f"dataset.source.frozen=false: {encoder.name} cannot be tuned; minilm can, with backbone=minilm"
+        )
+    cut = encoder.cutter()
+    return TextSplit(tuple(Sentences.numbered(cut(column)) for column in part.columns), part.targets)
 
 
 def of_vectors(vectors: Sequence[Floats]) -> Floats:

