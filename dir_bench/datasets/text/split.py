@@ -37,7 +37,8 @@ class TextSplit(ScalarTargets):
     @cached_property
     def lengths(self) -> IntArray:
         """The longest of a sample's texts, in words."""
-        return np.max([column.lengths for column in self.columns], axis=0)
+        longest: IntArray = np.max([column.lengths for column in self.columns], axis=0)
+        return longest
 
     def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[torch.Tensor | IntArray, ...]:
         """Return (tokens1, lengths1, tokens2, …), lengths for the host; there is no augmentation."""
