@@ -42,7 +42,7 @@ def unpack(
         members: Paths below `folder` that the archive has to hold.
         strip: Leading parts taken off every path in the archive; what has no more parts than that is left out.
         report: Is told of the progress.
-        only: The one entry, once `strip` is off, that is taken out of the archive; "": all.
+        only: The one folder that is taken, by its path below the archive's own top folder; "": all.
 
     Returns:
         The names of the entries that were placed.
@@ -110,5 +110,5 @@ def _inside(name: str, strip: int, only: str, plain: bool) -> str:
     windows = PureWindowsPath(name)  # splits at both kinds of slash
     if windows.drive or windows.root or ".." in windows.parts:
         raise Unusable(f"holds a path that leads out of its folder ('{name}'), which is not unpacked")
-    parts = PurePosixPath(name).parts[strip:]
-    return "/".join(parts) if not only or parts[:1] == (only,) else ""
+    parts, wanted = PurePosixPath(name).parts, PurePosixPath(only).parts
+    return "/".join(parts[strip:]) if parts[1 : 1 + len(wanted)] == wanted else ""

@@ -38,7 +38,7 @@ class Remote:
         members: Of an archive, paths below `subfolder` that prove it is unpacked already. Empty: the file is kept as
             it is.
         strip: Of an archive, leading parts taken off the paths in it.
-        only: Of an archive, the one entry that is taken, once `strip` is off; "": all.
+        only: Of an archive, the one folder that is taken, by its path below the archive's own top folder; "": all.
     """
 
     url: str

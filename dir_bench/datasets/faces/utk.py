@@ -36,7 +36,7 @@ REMOTES = (
         approximate_size=130_000_000,
         members=("images",),
         strip=2,  # the archive's own folder, and "data"
-        only="images",
+        only="data/images",
     ),
 )
 """A part of UTKFace that is public, at one commit. GitHub packs it anew when it likes, so the archive has no hash."""

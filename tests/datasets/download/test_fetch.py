@@ -348,7 +348,9 @@ def test_leading_folder_is_stripped_and_neighbours_are_left_alone(server: Server
 def test_of_a_whole_repository_one_folder_is_taken(server: Server, tmp_path: Path) -> None:
     files = {"repo-1a2b/data/images/1.jpg": b"one", "repo-1a2b/README.md": b"", "repo-1a2b/cnn/images/net.py": b""}
     serve(server, a_tar(files, "w:gz"), "repo.tar.gz")
-    fetch([Remote(f"{server.url}/repo.tar.gz", "repo.tar.gz", members=("images",), strip=2, only="images")], tmp_path)
+    fetch(
+        [Remote(f"{server.url}/repo.tar.gz", "repo.tar.gz", members=("images",), strip=2, only="data/images")], tmp_path
+    )
     assert listing(tmp_path) == ["images", "images/1.jpg"]
 
 
