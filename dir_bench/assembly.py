@@ -64,7 +64,7 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
 
 def build_network(config: Config, data: Data) -> Network:
     """Build backbone, parts and regressor; initial weights depend on the seed alone, not on what came before."""
-    _check_backbone(config, data)
+    check_backbone(config, data)
     with torch.random.fork_rng(devices=[]), _of_width(config.trainer.precision):
         torch.manual_seed(stream_seed(config.seed, "init", 0))
         backbone = as_backbone(configs.build(config.backbone, **data.backbone_kwargs))
@@ -81,7 +81,7 @@ def build_network(config: Config, data: Data) -> Network:
     if head.fitted:
         network.requires_grad_(False)
     if config.trainer.channels_last:
-        network.to(memory_format=torch.channels_last)
+        _to_channels_last(network)
     if config.trainer.compile:
         backbone.compile()
     return network
@@ -98,9 +98,17 @@ def _of_width(precision: str) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _check_backbone(config: Config, data: Data) -> None:
-    """Raise UserError if a backbone does not take what only the data can tell it: it is one for other data."""
-    takes = inspect.signature(configs.resolve_target(config.backbone)).parameters
+def check_backbone(config: Config, data: Data) -> None:
+    """Raise UserError if a backbone is one for other data: by what it says that it takes, or by what it can be told."""
+    target = configs.resolve_target(config.backbone)
+    taken = _taken(config.backbone)
+    if data.kind and taken and data.kind not in taken:
+        fitting = [name for name, node in configs.choices("backbone").items() if data.kind in _taken(node)]
+        raise UserError(
+            f"the backbone {target.__name__} takes {' or '.join(taken)}, and the samples of {config.dataset.name} are "
+            f"{data.kind}: choose backbone={' or '.join(fitting)}"
+        )
+    takes = inspect.signature(target).parameters
     alien = [key for key in data.backbone_kwargs if key not in takes]
     if alien and not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values()):
         raise UserError(
@@ -108,6 +116,19 @@ def _check_backbone(config: Config, data: Data) -> None:
             f"{', '.join(alien)}: choose another, or where a method chose it for plain inputs, that method on learned "
             "features (method=vanilla_knn in place of knn)"
         )
+
+
+def _taken(node: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the backbone of a node says that it takes; () if it says nothing."""
+    return tuple(getattr(configs.resolve_target(node), "takes", ()))
+
+
+def _to_channels_last(network: nn.Module) -> None:
+    """Lay the weights of 2-D and 3-D convolutions out with channels last; `Module.to` knows only one of the two."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() in formats:
+            tensor.data = tensor.data.contiguous(memory_format=formats[tensor.dim()])
 
 
 def build_parts(config: Config, data: Data, backbone: Backbone) -> dict[str, Part]:

@@ -297,6 +297,9 @@ def data(arguments: list[str]) -> int:
         action.add_argument("--data", help="where the datasets lie (default: $DIR_BENCH_DATA, else data)")
     sample.add_argument("--size", type=int, help="number of samples (of pairs and frames: of those for training)")
     fetch.add_argument("--mirror", metavar="URL", help="take the files, under their own names, from this address")
+    fetch.add_argument(
+        "--from", dest="archive", type=Path, metavar="FILE", help="unpack a tar or zip that you have, download nothing"
+    )
     split.add_argument("--seed", type=int, help="of the draw (default: the published one, or 0 where there was none)")
     for action in (listing, check, prepare):
         action.add_argument("--config-dir", metavar="DIR", help="a folder of your own beside configs/")
@@ -317,7 +320,7 @@ def data(arguments: list[str]) -> int:
         print(f"wrote {inspection.sample(asked.name, asked.data, asked.size)}")
         return 0
     if asked.action == "fetch":
-        print(inspection.fetch(asked.name, asked.data, asked.mirror))
+        print(inspection.fetch(asked.name, asked.data, asked.mirror, asked.archive))
         return 0
     if asked.action == "split":
         print(f"wrote {inspection.split(asked.name, asked.data, asked.seed)}")

@@ -12,7 +12,7 @@ from dir_bench import config as configs
 from dir_bench.chosen import settle
 from dir_bench.datasets.base import CheckReport, Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
 from dir_bench.datasets.coverage import faults
-from dir_bench.datasets.download.fetch import WEIGHTS
+from dir_bench.datasets.download.fetch import WEIGHTS, unpack_own
 from dir_bench.datasets.download.fetch import fetch as download
 from dir_bench.datasets.protocols import draw
 from dir_bench.datasets.subsets import runs_of, train_counts
@@ -145,12 +145,22 @@ def sample(name: str, data_dir: str | None = None, size: int | None = None) -> P
     return _dataset(config).sample(Path(str(where)), **({} if size is None else {"n": size}))
 
 
-def fetch(name: str, data_dir: str | None = None, mirror: str | None = None) -> str:
+def fetch(name: str, data_dir: str | None = None, mirror: str | None = None, archive: Path | None = None) -> str:
     """Download what can be had freely of a dataset, or weights, and return what was done and what is still needed.
 
+    With an archive of the user's own, that is unpacked into the dataset's folder, and nothing is downloaded.
+
     Raises:
-        UserError: A download failed, or nothing of this can be had without asking.
+        UserError: A download failed, nothing of this can be had without asking, or the archive cannot be used.
     """
+    if archive is not None:
+        if mirror is not None:
+            raise UserError("--from unpacks a file and --mirror names an address: give one of them")
+        config = _compose(name, data_dir)
+        where = config.dataset.source.get("data_dir")
+        if where is None:
+            raise UserError(f"{name} needs no files: it is made on the fly")
+        return f"{unpack_own(archive, str(where))}\nneeded in all: {_dataset(config).requirements}"
     if name in _SHARED:
         remotes, folder = _SHARED[name]
         data = Path(_compose(configs.options("dataset")[0], data_dir).paths.data)

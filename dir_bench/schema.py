@@ -57,6 +57,7 @@ ADDED = (
     *("head", "mixup", "subset", "subset.protocol", "subset.replace", "resample", "reweight.beta"),
     *("dataset.standardize", "dataset.source.exif_orientation", "dataset.relevance"),
     *("dataset.bins.edges", "dataset.bins.choose", "dataset.bins.number"),
+    *("dataset.source.channels_last", "dataset.source.standardize_inputs"),
     *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
     *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )

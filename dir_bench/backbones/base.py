@@ -21,12 +21,15 @@ class Backbone(nn.Module):
         mixable: Names of the submodules whose outputs are layers 1, 2, … of manifold mixup; "" is the whole.
         unmixable_input: What the inputs are, if their mean makes no sense ("numbers of words"); None: it does.
         refit: Names of the submodules that a second stage (RRT) trains anew beside the regressor.
+        takes: What inputs may be, as `Data.kind` says it ("vectors", "sequences", "pictures", "volumes"); empty: that
+            is for `forward` to see.
     """
 
     feature_dim: int
     mixable: Sequence[str] = ()
     unmixable_input: str | None = None
     refit: Sequence[str] = ()
+    takes: Sequence[str] = ()
 
     def make_regressor(self, outputs: int = 1) -> nn.Module:
         """Return a new last layer, from features to this many outputs."""
@@ -55,6 +58,7 @@ def as_backbone(module: nn.Module) -> Backbone:
         "mixable": Backbone.mixable,
         "unmixable_input": Backbone.unmixable_input,
         "refit": Backbone.refit,
+        "takes": Backbone.takes,
         "make_regressor": MethodType(Backbone.make_regressor, module),
         "from_official": MethodType(Backbone.from_official.__func__, type(module)),  # type: ignore[attr-defined]
     }

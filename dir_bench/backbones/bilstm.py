@@ -46,6 +46,7 @@ class BiLSTMPair(Backbone):
     """Layer 1 of manifold mixup: the pair embedding."""
 
     unmixable_input = "numbers of words"
+    takes = ("pairs of sentences",)
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ class MLP(Backbone):
         dropout: Share of each layer's outputs that training drops.
     """
 
+    takes = ("vectors",)
+
     def __init__(self, in_features: int, hidden: Sequence[int] = (64, 64), dropout: float = 0.0) -> None:
         super().__init__()
         widths = [in_features, *hidden]

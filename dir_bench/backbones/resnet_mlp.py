@@ -16,7 +16,7 @@ class ResidualBlock(nn.Module):
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, width),
-            nn.Dropout(residual_dropout),
+            nn.Dropout(residual_dropout) if residual_dropout else nn.Identity(),  # torch would draw and multiply
         )
 
     def forward(self, inputs: Tensor) -> Tensor:

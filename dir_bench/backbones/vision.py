@@ -1,6 +1,7 @@
 """Any classification network of torchvision, without its classifier: pictures in, feature vectors out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.func import functional_call
 from torchvision import models
 
 from dir_bench.backbones.base import Backbone
-from dir_bench.backbones.pixels import scaled
+from dir_bench.backbones.pixels import scaled, sides
 from dir_bench.backbones.weights import load_weights
 from dir_bench.errors import UserError, nearest
 
@@ -24,8 +25,8 @@ class Vision(Backbone):
         name: One of `torchvision.models.list_models(torchvision.models)`.
         weights: File of torchvision's weights for this network; None: drawn at random. Nothing is downloaded.
         in_channels: Channels of the data's pictures; 3 is all that these networks take.
-        size: Pixels of the data's pictures, shape ``(b, 3, size, size)``. Transformers with learned positions take
-            one size alone, 224.
+        size: Pixels of the data's pictures, shape ``(b, 3, size, size)``, or height and width. Transformers with
+            learned positions take one size alone, 224.
 
     Raises:
         UserError: If there is no such network, it has no single classifier to take off (squeezenet ends in a
@@ -37,8 +38,10 @@ class Vision(Backbone):
         as torchvision's resnet50 but for `linear`: see `from_official`.
     """
 
+    takes = ("pictures",)
+
     def __init__(
-        self, name: str = "resnet50", weights: str | None = None, in_channels: int = 3, size: int = 224
+        self, name: str = "resnet50", weights: str | None = None, in_channels: int = 3, size: int | Sequence[int] = 224
     ) -> None:
         super().__init__()
         if in_channels != 3:
@@ -50,7 +53,7 @@ class Vision(Backbone):
         # For manifold mixup: the blocks of the ResNet family. Others number no layers but the input.
         blocks = [layer for layer, _ in self.network.named_children() if layer.startswith("layer")]
         self.mixable = tuple(f"network.{layer}" for layer in blocks)
-        _check_size(self.network, name, size)
+        check_shape(self.network, name, sides(size))
         if weights is not None:
             load_weights(self.network, weights, name, classifier)
 
@@ -68,15 +71,22 @@ class Vision(Backbone):
         return backbone, regressor
 
 
-def without_classifier(name: str) -> tuple[nn.Module, str, int]:
+def without_classifier(
+    name: str, module: ModuleType = models, what: str = "classification network"
+) -> tuple[nn.Module, str, int]:
     """Build a torchvision network whose last fully connected layer does nothing.
+
+    Args:
+        name: Of the network.
+        module: Where torchvision has such networks.
+        what: They are, for errors.
 
     Returns:
         The network, the name of that layer, and how many features it read.
     """
-    names = models.list_models(module=models)
+    names = models.list_models(module=module)
     if name not in names:
-        raise UserError(f"the backbone '{name}' is no classification network of torchvision{nearest(name, names)}")
+        raise UserError(f"the backbone '{name}' is no {what} of torchvision{nearest(name, names)}")
     network: nn.Module = models.get_model(name, weights=None)
     linear = [(layer, module) for layer, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear or hasattr(network, "aux_logits"):
@@ -86,16 +96,18 @@ def without_classifier(name: str) -> tuple[nn.Module, str, int]:
     return network, classifier, last.in_features
 
 
-def _check_size(network: nn.Module, name: str, size: int) -> None:
+def check_shape(network: nn.Module, name: str, size: Sequence[int]) -> None:
     """Let shapes alone pass through the network, on the meta device; UserError if it cannot take this size."""
     training = network.training
     state = {key: tensor.to("meta") for key, tensor in network.state_dict().items()}
     try:
-        functional_call(network.eval(), state, torch.empty(1, 3, size, size, device="meta"))
+        functional_call(network.eval(), state, torch.empty(1, 3, *size, device="meta"))
     except (AssertionError, RuntimeError, ValueError) as error:
+        what = "volumes" if len(size) == 3 else "pictures"
+        unit = "voxels" if len(size) == 3 else "pixels"
         raise UserError(
-            f"backbone.name={name} cannot take pictures of {size}×{size} pixels ({str(error).splitlines()[0]}): "
-            f"choose another backbone or another size of the data"
+            f"backbone.name={name} cannot take {what} of {'×'.join(map(str, size))} {unit} "
+            f"({str(error).splitlines()[0]}): choose another backbone or another size of the data"
         ) from error
     finally:
         network.train(training)

@@ -34,11 +34,12 @@ def groups() -> list[str]:
 def choice_of(group: str, settings: Mapping[str, Any]) -> str | None:
     """Return the choice of a group whose file gives these settings; None if there is none. Null is not set."""
     asked = {key: value for key, value in settings.items() if value is not None}
-    return next((name for name, held in _choices(group).items() if held == asked), None)
+    return next((name for name, held in choices(group).items() if held == asked), None)
 
 
 @cache
-def _choices(group: str) -> dict[str, dict[str, Any]]:
+def choices(group: str) -> dict[str, dict[str, Any]]:
+    """Return what the file of each choice of a group says, but for what is null."""
     held = {name: yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text()) for name in options(group)}
     return {name: {k: v for k, v in node.items() if v is not None} for name, node in held.items()}
 

@@ -1,19 +1,20 @@
-"""Your own data as arrays: one .npz file with inputs and targets of each split."""
+"""Your own data as arrays: vectors, sequences, pictures or volumes with one number each, and the split they are of."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_npz
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash, large_file_hash
 from dir_bench.errors import UserError
-from dir_bench.files.arrays import Expect, read_npz
+from dir_bench.files.arrays import Expect, blocks, read_npy, read_npz
 from dir_bench.files.plain import NotThere, status
 from dir_bench.files.text import one_csv
 from dir_bench.lazy import Lazy
@@ -21,118 +22,290 @@ from dir_bench.lazy import Lazy
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from torch import Tensor
 else:
     pd = Lazy("pandas")
     torch = Lazy("torch")
 
 SPLITS = ("train", "val", "test")
+NAMES = [f"{split}_{kind}" for split in SPLITS for kind in "xy"]
+KINDS = {2: "vectors", 3: "sequences", 4: "pictures", 5: "volumes"}
+"""What samples are, by the axes of an array of them."""
+IN_MEMORY = 2**28
+"""Bytes of an array that is read; a larger one is mapped, and never in memory whole."""
 
 
 @dataclass(frozen=True)
 class ArraySplit(ScalarTargets):
-    """Inputs that fit in memory, shape ``(n, ...)``, with their targets."""
+    """Inputs of one shape, in memory or mapped, with their targets.
 
-    inputs: npt.NDArray[np.float32]
+    Attributes:
+        inputs: Any numbers, shape ``(n, ...)``.
+        targets: Label units, shape ``(n,)``.
+        channels_last: Whether channels are the last axis, and not the first behind the samples.
+        mean: Of each channel, subtracted; None: inputs are as they are.
+        std: Of each channel, divided by.
+    """
+
+    inputs: npt.NDArray[Any]
     targets: npt.NDArray[np.float32]
+    channels_last: bool = False
+    mean: npt.NDArray[np.float32] | None = None
+    std: npt.NDArray[np.float32] | None = None
     lengths: None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> torch.Tensor:
-        """Return the inputs of a batch; there is no augmentation."""
-        return torch.from_numpy(self.inputs[indices])
+    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> Tensor:
+        """Return the inputs of a batch, float32 of shape ``(b, channels, ...)``; there is no augmentation."""
+        batch = np.asarray(self.inputs[indices], np.float32)
+        if self.channels_last:
+            batch = np.moveaxis(batch, -1, 1)
+        if self.mean is not None and self.std is not None:
+            shape = (-1, *[1] * (batch.ndim - 2))
+            batch = (batch - self.mean.reshape(shape)) / self.std.reshape(shape)
+        return torch.from_numpy(np.ascontiguousarray(batch))
 
 
 class Arrays:
-    """A dataset in one .npz file with ``train_x``, ``train_y`` and so on for ``val`` and ``test``.
+    """A dataset of arrays ``train_x``, ``train_y`` and so on for ``val`` and ``test``.
 
-    Inputs have shape ``(n, features)``, targets ``(n,)`` in label units, whatever they are: fractional and negative
-    ones are fine. `dataset.bins` and `dataset.regions` say how they are counted.
+    Inputs have shape ``(n, features)``, or ``(n, channels, ...)`` of sequences (length), pictures (height, width) and
+    volumes (depth, height, width). Targets have shape ``(n,)``, in label units, whatever they are: fractional and
+    negative ones are fine. `dataset.bins` and `dataset.regions` say how they are counted.
 
     Args:
         data_dir: The folder of the file.
-        file: The file's name.
+        file: Name of the .npz, or of a folder with train_x.npy and so on. Arrays above 256 MiB are not read into
+            memory, but those of a compressed .npz.
+        channels_last: Whether channels are the last axis of inputs: ``(n, length, channels)`` and so on; None: no.
+        standardize_inputs: Whether inputs are brought to mean 0 and standard deviation 1, each channel (of vectors:
+            each feature) by the training part; None: all but vectors are.
     """
 
-    def __init__(self, data_dir: str, file: str = "arrays.npz") -> None:
-        self.file = Path(data_dir) / file
+    kinds: ClassVar[Sequence[str]] = tuple(KINDS.values())
+
+    def __init__(
+        self,
+        data_dir: str,
+        file: str = "arrays.npz",
+        channels_last: bool | None = None,
+        standardize_inputs: bool | None = None,
+    ) -> None:
+        self.name, self.file = Path(data_dir).name, Path(data_dir) / file
+        self.channels_last, self.standardize_inputs = bool(channels_last), standardize_inputs
 
     @property
     def requirements(self) -> str:
         """What has to be on disk."""
-        return f"your own arrays: {self.file} with train_x, train_y, val_x, val_y, test_x, test_y"
+        return (
+            f"your own {' or '.join((', '.join(self.kinds[:-1]), self.kinds[-1])).removeprefix(' or ')}: {self.file} "
+            f"with {', '.join(NAMES)} (an .npz, or a folder of such .npy files)"
+        )
 
     def fingerprint(self) -> str:
-        """Return the hash of the file."""
-        self._require_file()
-        return file_hash(self.file)
+        """Return a hash of the file; of large ones the targets count, and of the inputs a part (`large_file_hash`)."""
+        if self._is_folder():
+            return hashlib.sha256("".join(large_file_hash(self._part(name)) for name in NAMES).encode()).hexdigest()
+        if self.file.stat().st_size <= IN_MEMORY:
+            return file_hash(self.file)
+        targets = b"".join(array.tobytes() for array in self._read("y").values())
+        return hashlib.sha256(large_file_hash(self.file).encode() + targets).hexdigest()
 
     def load(self) -> Data:
-        """Read the file; UserError if it is missing or damaged, or an array is missing or not as described."""
-        self._require_file()
-        x = Expect(dims=2, finite=True, float32=True, filled=True)
-        y = Expect(dims=1, finite=True, float32=True, filled=True)
-        arrays = read_npz(self.file, {f"{name}_{kind}": part for name in SPLITS for kind, part in (("x", x), ("y", y))})
-        train, val, test = (self._split(arrays, name) for name in SPLITS)
-        return Data(train, val, test, backbone_kwargs={"in_features": train.inputs.shape[1]})
+        """Read or map the arrays; UserError if one is missing or damaged, or not as described."""
+        x, y = self._read("x"), self._read("y")
+        self._compare(x, y)
+        axes = x["train"].ndim
+        kind = KINDS.get(axes)
+        if kind is None or kind not in self.kinds:
+            axis = "a channel axis such as x[:, None]" if axes + 1 in KINDS else "one array a sample"
+            raise UserError(
+                f"{self.file}: train_x has shape {x['train'].shape}, and {self.name} takes {', '.join(self.kinds)}, of "
+                f"{', '.join(str(n) for n, each in KINDS.items() if each in self.kinds)} axes: give it {axis}"
+            )
+        last = self.channels_last and axes > 2
+        wanted = axes > 2 if self.standardize_inputs is None else self.standardize_inputs
+        mean, std = channel_moments(x["train"], -1 if last else 1) if wanted else (None, None)
+        train, val, test = (ArraySplit(x[name], y[name].astype(np.float32), last, mean, std) for name in SPLITS)
+        shape = train.inputs.shape[1:]
+        channels, sides = (shape[-1], shape[:-1]) if last else (shape[0], shape[1:])
+        square = len(sides) == 2 and sides[0] == sides[1]
+        told = {"in_channels": channels, "size": sides[0] if square else sides} if sides else {"in_features": channels}
+        return Data(train, val, test, backbone_kwargs=told, kind=kind)
 
     def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit]:
-        """Read one csv: a row a sample, its columns those of `train_x` in their order."""
-        table = one_csv(files)
-        inputs = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-        faults = np.argwhere(~np.isfinite(inputs.astype(np.float32)))
-        if len(faults):
-            row, column = faults[0]
-            found, name = table.iloc[row, column], table.columns[column]
-            raise UserError(f"{files[0]}, line {table.index[row]}: {name} '{found}' is not a number")
-        if inputs.shape[1] != (features := self.load().train.inputs.shape[1]):  # type: ignore[attr-defined]
-            raise UserError(f"{files[0]} has {inputs.shape[1]} columns, and the run was trained on {features} numbers")
-        return table, ArraySplit(inputs.astype(np.float32), np.full(len(inputs), np.nan, np.float32))
+        """Read .npy files, of one sample or of several each, or one csv: a row a vector, columns as of `train_x`."""
+        train = self.load().train
+        assert isinstance(train, ArraySplit)
+        of_npy = all(file.suffix.lower() == ".npy" for file in files)
+        table, inputs = (_from_npy if of_npy else _from_csv)(files, train.inputs.shape[1:])
+        return table, replace(train, inputs=inputs, targets=np.full(len(inputs), np.nan, np.float32))
 
     def check(self) -> CheckReport:
-        """Read the file and report sizes and ranges."""
+        """Read the arrays and report sizes and ranges."""
         try:
             data = self.load()
         except UserError as error:
             return CheckReport({}, (str(error),))
         parts = {"train": data.train, "val": data.val, "test": data.test}
-        facts = {name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()}
+        facts: dict[str, Any] = {
+            name: f"{len(s)} samples, {s.targets.min():g} to {s.targets.max():g}" for name, s in parts.items()
+        }
+        assert isinstance(data.train, ArraySplit)
+        facts["inputs"] = f"{data.kind} of shape {data.train.inputs.shape[1:]}, {data.train.inputs.dtype}"
         return CheckReport(facts, (), data.train.label_counts, {name: s.targets for name, s in parts.items()})
 
     def sample(self, folder: Path, n: int = 2000, seed: int = 0) -> Path:
         """Write an example: 8 numbers per sample, a target in [-2, 16] that they determine but for some noise."""
+        rng = np.random.default_rng(seed)
+        targets = _made_up_targets(n, -2, 16, rng)
+        basis = rng.normal(0, 1, (3, 8))
+
+        def vectors(y: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+            waves = np.stack([y / 8, np.sin(y / 3), np.cos(y / 2)], axis=1)
+            return (waves @ basis + rng.normal(0, 0.2, (len(y), 8))).astype(np.float32)
+
+        return self._write(folder, {name: (vectors(y), y) for name, y in targets.items()})
+
+    def _write(self, folder: Path, splits: dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]) -> Path:
         path = folder / self.file.name
         if path.exists():
             raise UserError(f"{path} exists and is left as it is: name another file")
-        rng = np.random.default_rng(seed)
-        # A bell over a thin carpet: many, medium and few shots.
-        skewed = np.where(rng.random(n) < 0.1, rng.uniform(-2, 16, n), np.clip(rng.normal(4, 2.5, n), -2, 16))
-        targets = {"train": skewed, "val": rng.uniform(-2, 16, n // 4), "test": rng.uniform(-2, 16, n // 4)}
-        basis = rng.normal(0, 1, (3, 8))
-        arrays = {}
-        for name, y in targets.items():
-            waves = np.stack([y / 8, np.sin(y / 3), np.cos(y / 2)], axis=1)
-            arrays[f"{name}_x"] = (waves @ basis + rng.normal(0, 0.2, (len(y), 8))).astype(np.float32)
-            arrays[f"{name}_y"] = y.astype(np.float32)
         folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for name, (x, y) in splits.items():
+            arrays |= {f"{name}_x": x, f"{name}_y": y.astype(np.float32)}
         write_npz(path, **arrays)
         return path
 
-    def _require_file(self) -> None:
+    def _is_folder(self) -> bool:
+        """Tell whether the arrays lie in a folder; UserError if they are missing."""
+        missing = f"missing {self.requirements}; `dir-bench data sample {self.name}` writes an example"
+        if self.file.is_dir():
+            lacking = [name for name in NAMES if not self._part(name).exists()]
+            if lacking:
+                raise UserError(f"{self.file} has no {', '.join(f'{name}.npy' for name in lacking)}: {missing}")
+            return True
         try:
             status(self.file)
         except NotThere:
-            raise UserError(f"missing {self.requirements}; `dir-bench data sample arrays` writes an example") from None
+            raise UserError(missing) from None
+        return False
 
-    def _split(self, arrays: dict[str, npt.NDArray[Any]], name: str) -> ArraySplit:
-        x, y = arrays[f"{name}_x"], arrays[f"{name}_y"]
-        if len(x) != len(y):
+    def _part(self, name: str) -> Path:
+        return self.file / f"{name}.npy"
+
+    def _read(self, kind: str) -> dict[str, npt.NDArray[Any]]:
+        """Return the inputs ("x") or targets ("y") of each split; what was read into memory is float32."""
+        expect = Expect(dims=1 if kind == "y" else None, finite=True, float32=True, filled=True)
+        wanted = {f"{split}_{kind}": split for split in SPLITS}
+        if self._is_folder():
+            found = {name: read_npy(self._part(name), expect, map_above=IN_MEMORY) for name in wanted}
+        else:
+            found = read_npz(self.file, dict.fromkeys(wanted, expect), map_above=IN_MEMORY)
+        return {
+            split: found[name] if isinstance(found[name], np.memmap) else found[name].astype(np.float32)
+            for name, split in wanted.items()
+        }
+
+    def _compare(self, x: dict[str, npt.NDArray[Any]], y: dict[str, npt.NDArray[Any]]) -> None:
+        """Raise UserError unless inputs and targets are as many, and inputs of one shape."""
+        first = x["train"].shape[1:]
+        for name in SPLITS:
+            if x[name].ndim < 2 or len(x[name]) != len(y[name]):
+                raise UserError(
+                    f"{self.file}: {name}_x must be (n, features) or (n, channels, ...) and {name}_y (n,), got "
+                    f"{x[name].shape} and {y[name].shape}"
+                )
+            if (shape := x[name].shape[1:]) != first:
+                got = (
+                    f"{shape[0]} columns, and train_x {first[0]}"
+                    if len(shape) == len(first) == 1
+                    else f"samples of shape {shape}, and train_x of {first}"
+                )
+                raise UserError(f"{self.file}: {name}_x has {got}: give all the same")
+
+
+class Volumes(Arrays):
+    """`Arrays` of volumes alone, such as crops of scans: shape ``(n, channels, depth, height, width)``."""
+
+    kinds = ("volumes",)
+
+    def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
+        """Write an example: a ball in noise, 16 voxels a side, whose diameter (2 to 12) is the target; long-tailed."""
+        rng = np.random.default_rng(seed)
+        grid = np.stack(np.meshgrid(*[np.arange(16.0)] * 3, indexing="ij"))
+
+        def scans(diameters: npt.NDArray[np.float64]) -> npt.NDArray[np.int16]:
+            centres = rng.uniform(6, 9, (len(diameters), 3, 1, 1, 1))
+            distance = np.sqrt(np.square(grid - centres).sum(axis=1))
+            inside = np.clip(diameters[:, None, None, None] / 2 - distance + 0.5, 0, 1)
+            noisy: npt.NDArray[np.float64] = 1000 * inside - 500 + rng.normal(0, 150, inside.shape)
+            return noisy.astype(np.int16)[:, None]
+
+        targets = _made_up_targets(n, 2, 12, rng)
+        return self._write(folder, {name: (scans(y), y) for name, y in targets.items()})
+
+
+def channel_moments(inputs: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return mean and standard deviation of each channel (1 where it is constant), reading some samples at a time.
+
+    Args:
+        inputs: Shape ``(n, ...)``, in memory or mapped.
+        axis: The channels'.
+    """
+    count, total, squares = 0, np.float64(0), np.float64(0)
+    others = tuple(i for i in range(inputs.ndim) if i != axis % inputs.ndim)
+    shift: Any = None
+    for part in blocks(inputs):
+        values = part.astype(np.float64)
+        # Differences to a value that is there are small, and lose no digits when squared.
+        shift = values[:1].mean(axis=others, keepdims=True) if shift is None else shift
+        values -= shift
+        count += values.size // inputs.shape[axis]
+        total = total + values.sum(axis=others)
+        squares = squares + np.square(values).sum(axis=others)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    return (mean + shift.reshape(-1)).astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
+def _from_npy(files: Sequence[Path], shape: tuple[int, ...]) -> tuple[pd.DataFrame, npt.NDArray[Any]]:
+    """Return file and number of each sample, and the samples; a single large file is mapped."""
+    expect = Expect(finite=True, float32=True, filled=True)
+    found = [read_npy(file, expect, map_above=IN_MEMORY) for file in files]
+    for file, array in zip(files, found, strict=True):
+        if shape not in (array.shape, array.shape[1:]):
             raise UserError(
-                f"{self.file}: {name}_x must be (n, features) and {name}_y (n,), got {x.shape} and {y.shape}"
+                f"{file} has shape {array.shape}, and the run was trained on samples of {shape}: give one, or an array "
+                f"of them"
             )
-        if x.shape[1] != (features := arrays["train_x"].shape[1]):
-            raise UserError(
-                f"{self.file}: {name}_x has {x.shape[1]} columns, and train_x {features}: give all the same"
-            )
-        return ArraySplit(x.astype(np.float32), y.astype(np.float32))
+    arrays = [array if array.shape != shape else array[None] for array in found]
+    names = [(str(file), row) for file, array in zip(files, arrays, strict=True) for row in range(len(array))]
+    return pd.DataFrame(names, columns=["file", "sample"]), arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _from_csv(files: Sequence[Path], shape: tuple[int, ...]) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
+    """Return the table and its numbers, of vectors."""
+    if len(shape) > 1:
+        raise UserError(f"{files[0]}: the run was trained on samples of shape {shape}: give .npy files of them")
+    table = one_csv(files)
+    inputs = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    faults = np.argwhere(~np.isfinite(inputs.astype(np.float32)))
+    if len(faults):
+        row, column = faults[0]
+        found, name = table.iloc[row, column], table.columns[column]
+        raise UserError(f"{files[0]}, line {table.index[row]}: {name} '{found}' is not a number")
+    if inputs.shape[1] != shape[0]:
+        raise UserError(f"{files[0]} has {inputs.shape[1]} columns, and the run was trained on {shape[0]} numbers")
+    return table, inputs.astype(np.float32)
+
+
+def _made_up_targets(n: int, low: float, high: float, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float64]]:
+    """Return targets of each split: of training a bell over a thin carpet, so that there are many, medium and few."""
+    rare, carpet = rng.random(n) < 0.1, rng.uniform(low, high, n)
+    bell = np.clip(rng.normal(low + (high - low) / 3, (high - low) * 2.5 / 18, n), low, high)
+    skewed = np.where(rare, carpet, bell)
+    return {"train": skewed, "val": rng.uniform(low, high, n // 4), "test": rng.uniform(low, high, n // 4)}

@@ -197,7 +197,7 @@ class Images:
             if not len(part):
                 raise UserError(self._empty(name))
         train, val, test = (ImageSplit(store, part, targets[part], self.augmentation) for part in parts)
-        return Data(train, val, test, backbone_kwargs={"in_channels": 3, "size": self.size})
+        return Data(train, val, test, backbone_kwargs={"in_channels": 3, "size": self.size}, kind="pictures")
 
     def read_list(self) -> pd.DataFrame:
         """Return columns path, target (float64) and split of every picture; UserError with the line of a mistake."""

@@ -8,7 +8,7 @@ import copy
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -106,9 +106,9 @@ def resampled(
 ) -> ResampledSplit:
     """Resample a training split by SMOTER or SMOGN; the outcome is a function of data, settings, weights and `rng`.
 
-    Distances are Euclidean: between vectors as they are, between pictures of at most `size` × `size` pixels (larger
-    ones are averaged over areas), between what a backbone makes of words with its initial vectors. Only rare samples
-    are read. On one device, the same plan comes out each time, so a run that resumes makes it anew.
+    Distances are Euclidean: between vectors as they are, between pictures and volumes of at most `size` pixels a side
+    (larger ones are averaged over areas), between what a backbone makes of words with its initial vectors. Only rare
+    samples are read. On one device, the same plan comes out each time, so a run that resumes makes it anew.
 
     Args:
         split: The original training split.
@@ -188,7 +188,10 @@ class _Reader:
             inputs = apply_to_collection(inputs, Tensor, Tensor.to, device=there)
             return self.backbone.summarise(inputs).to(self.device, torch.float32)
         values = inputs.float()
-        if values.dim() == 4 and max(values.shape[2:]) > self.size:
-            height, width = (min(self.size, side) for side in values.shape[2:])
-            values = nn.functional.adaptive_avg_pool2d(values, (height, width))
+        pools: dict[int, Callable[..., Tensor]] = {
+            4: nn.functional.adaptive_avg_pool2d,
+            5: nn.functional.adaptive_avg_pool3d,
+        }
+        if values.dim() in pools and max(values.shape[2:]) > self.size:
+            values = pools[values.dim()](values, [min(self.size, side) for side in values.shape[2:]])
         return values.flatten(1)

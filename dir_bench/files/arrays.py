@@ -2,8 +2,9 @@
 
 import io
 import math
+import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,14 @@ class Expect:
     optional: bool = False
 
 
-def read_npz(path: Path, expected: Mapping[str, Expect]) -> dict[str, Array]:
+def read_npz(path: Path, expected: Mapping[str, Expect], *, map_above: int | None = None) -> dict[str, Array]:
     """Return the expected arrays of a .npz; others in it are left alone, whatever they are.
+
+    Args:
+        path: The file.
+        expected: What each array has to be, by name.
+        map_above: Arrays of more bytes are mapped and not read, if they lie in the file uncompressed, as numpy.savez
+            writes them; their checksum is not looked at. None: all are read.
 
     Raises:
         UserError: If the file is missing, damaged or no .npz, or an array is missing or not as expected; it names the
@@ -84,12 +91,15 @@ def read_npz(path: Path, expected: Mapping[str, Expect]) -> dict[str, Array]:
                         continue
                     there = ", ".join(sorted(members)[:20]) or "nothing"
                     raise UserError(f"{path} has no array '{name}'{nearest(name, members)}; it holds {there}")
-                found[name] = _checked(_read_member(archive, members[name], path, name), expect, f"{path}: {name}")
+                info = members[name]
+                mapped = info.compress_type == zipfile.ZIP_STORED and _is_above(info.file_size, map_above)
+                array = _map_member(file, info, path, name) if mapped else _read_member(archive, info, path, name)
+                found[name] = _checked(array, expect, f"{path}: {name}")
             return found
 
 
-def read_npy(path: Path, expect: Expect) -> Array:
-    """Return the array of a .npy; UserError as of `read_npz`."""
+def read_npy(path: Path, expect: Expect, *, map_above: int | None = None) -> Array:
+    """Return the array of a .npy; arguments and UserError as of `read_npz`."""
     with open_plain(path) as file, _sentences(path, ".npy"):
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -97,7 +107,8 @@ def read_npy(path: Path, expect: Expect) -> Array:
             raise UserError(f"{path} is empty: write it again")
         if file.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:
             raise UserError(f"{path} is no .npy: write it with numpy.save")
-        return _checked(_read_array(file, size, str(path)), expect, str(path))
+        read = _map_array if _is_above(size, map_above) else _read_array
+        return _checked(read(file, size, str(path)), expect, str(path))
 
 
 def map_npy(path: Path) -> "np.memmap[Any, np.dtype[Any]]":
@@ -142,17 +153,31 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, na
     return found
 
 
+def _is_above(size: int, limit: int | None) -> bool:
+    return limit is not None and size > limit
+
+
+def _map_member(file: IO[bytes], info: zipfile.ZipInfo, path: Path, name: str) -> Array:
+    """Map an array that lies uncompressed in a zip, whose directory says where: behind a header and two texts."""
+    file.seek(info.header_offset)
+    header = file.read(30)
+    if header[:4] != b"PK\x03\x04":
+        raise ValueError(f"no file begins at byte {info.header_offset}")
+    file.seek(sum(struct.unpack("<HH", header[26:])), io.SEEK_CUR)
+    return _map_array(file, info.file_size, f"{path}: {name}")
+
+
+def _map_array(file: IO[bytes], size: int, where: str) -> Array:
+    """Map an array from a file's place; of `size` bytes from there, its header included."""
+    shape, fortran, dtype = _read_shape(file, file.tell() + size, where)
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    return np.memmap(file, dtype, "r", offset=file.tell(), shape=shape, order=order)
+
+
 def _read_array(file: IO[bytes], size: int, where: str) -> Array:
     """Read an array from a stream of `size` bytes; what its header claims is believed only if they hold it."""
-    shape, fortran, dtype = _read_header(file)
-    if dtype.kind in "OV":
-        raise UserError(f"{where} holds {_NAMES[dtype.kind]}, which are not read: plain numbers are")
+    shape, fortran, dtype = _read_shape(file, size, where)
     needed = _bytes(shape, dtype)
-    if needed != size - file.tell():
-        raise UserError(
-            f"{where} claims shape {shape} of {dtype}, {needed:,} bytes, and has {size - file.tell():,}: it is cut "
-            "short or damaged, write it again"
-        )
     if needed > (available := available_memory()):
         raise UserError(f"{where} takes {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are there")
     flat = np.empty(math.prod(shape), dtype)
@@ -165,6 +190,20 @@ def _read_array(file: IO[bytes], size: int, where: str) -> Array:
         bytes_of[done : done + len(block)] = np.frombuffer(block, np.uint8)
         done += len(block)
     return flat.astype(dtype.newbyteorder("="), copy=False).reshape(shape, order="F" if fortran else "C")
+
+
+def _read_shape(file: IO[bytes], end: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read a header; UserError if what it claims is not what lies between it and `end`."""
+    shape, fortran, dtype = _read_header(file)
+    if dtype.kind in "OV":
+        raise UserError(f"{where} holds {_NAMES[dtype.kind]}, which are not read: plain numbers are")
+    needed = _bytes(shape, dtype)
+    if needed != end - file.tell():
+        raise UserError(
+            f"{where} claims shape {shape} of {dtype}, {needed:,} bytes, and has {end - file.tell():,}: it is cut "
+            "short or damaged, write it again"
+        )
+    return shape, fortran, dtype
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -200,15 +239,30 @@ def _checked(array: Array, expect: Expect, where: str) -> Array:
     if expect.what == "truth values" and kind != "b" and array.size and not np.isin(array, (0, 1)).all():
         raise UserError(f"{where} must be truth values, 0 or 1, and holds {array.min()} to {array.max()}")
     if kind == "f" and expect.finite:
-        _refuse(~np.isfinite(array), array, where, "is not a finite number")
+        _refuse(lambda part: ~np.isfinite(part), array, where, "is not a finite number")
     if kind == "f" and array.itemsize > 4 and expect.float32:
-        _refuse((array > FLOAT32_MAX) | (array < -FLOAT32_MAX), array, where, "is beyond the range of float32")
+        _refuse(lambda part: np.abs(part) > FLOAT32_MAX, array, where, "is beyond the range of float32")
     return array
 
 
-def _refuse(wrong: npt.NDArray[np.bool_], array: Array, where: str, why: str) -> None:
-    if wrong.any():
-        place = tuple(map(int, np.argwhere(wrong)[0]))
-        value = array[place]
-        at = f"[{', '.join(map(str, place))}]"
-        raise UserError(f"{where}{at} = {value} {why} ({int(wrong.sum())} such of {array.size}): mend or drop them")
+def blocks(array: Array) -> Iterator[Array]:
+    """Yield an array's rows some at a time, tens of megabytes, so that a mapped one is never in memory whole."""
+    rows = max(1, 64 * BLOCK * max(1, len(array)) // max(1, array.nbytes))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+def _refuse(wrong: Callable[[Array], npt.NDArray[np.bool_]], array: Array, where: str, why: str) -> None:
+    """Raise UserError if some values are wrong; it names the first of them, and how many there are."""
+    first: tuple[tuple[int, ...], Any] | None = None
+    count = done = 0
+    for part in blocks(array) if array.ndim else [array]:
+        found = wrong(part)
+        if first is None and found.any():
+            place = tuple(map(int, np.argwhere(found)[0]))
+            first = ((done + place[0], *place[1:]) if place else place), part[place]
+        count += int(found.sum())
+        done += len(part) if array.ndim else 0
+    if first is not None:
+        at = f"[{', '.join(map(str, first[0]))}]"
+        raise UserError(f"{where}{at} = {first[1]} {why} ({count} such of {array.size}): mend or drop them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Table:
     path: Path
     frame: pd.DataFrame
     place: str
+    _numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -66,16 +67,23 @@ class Table:
 
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
         """Tell which rows have no value in a column: nothing, or one of `MISSING`; shape ``(n,)``."""
-        column = self.frame[name]
-        if pd.api.types.is_numeric_dtype(column):
-            return column.isna().to_numpy(np.bool_)
-        text = column.astype(str).str.strip().str.lower()
-        return (column.isna() | text.isin(MISSING)).to_numpy(np.bool_)
+        missing = np.isnan(self._parsed(name))
+        if missing.any():
+            column = self.frame[name][missing]
+            missing[missing] = column.isna() | column.astype(str).str.strip().str.lower().isin(MISSING)
+        return missing
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
         """Return a column as numbers, shape ``(n,)``; NaN where there is none, or something else than a number."""
-        found = pd.to_numeric(self.frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        found = self._parsed(name)
         return np.where(np.abs(found) <= np.finfo(np.float32).max, found, np.nan)
+
+    def _parsed(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a column as numbers, and NaN; each is parsed once."""
+        if name not in self._numbers:
+            parsed = pd.to_numeric(self.frame[name], errors="coerce")
+            self._numbers[name] = parsed.to_numpy(np.float64, na_value=np.nan)
+        return self._numbers[name]
 
     def targets(self, name: str, rows: npt.NDArray[np.integer], also: str = "") -> npt.NDArray[np.float64]:
         """Return a column's targets in some rows; UserError with the place of the first that is no finite number.

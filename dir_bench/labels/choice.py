@@ -12,6 +12,8 @@ from dir_bench.labels.bins import TargetBins
 
 FEWEST_BINS, MOST_BINS = 10, 200
 """Bounds on the number of bins that the rule of Freedman and Diaconis comes to."""
+MOST_ASKED = 1_000_000
+"""Bins that a width which is asked for may come to."""
 MOST_STEPS = 100
 """Targets that lie on a grid have a bin for each of its places if these are no more than this …"""
 LEAST_PER_STEP = 10
@@ -109,8 +111,10 @@ def _of_width(values: Floats, width: float | None, start: float | None, stop: fl
             width = _round_width(wanted, step)
     else:
         why = f"bins of width {width:g}, as asked for"
-    if not width > 0:
-        raise ValueError(f"the width of bins must be above 0, not {width:g}")
+    if not width > 0 or not (high - low) / width <= MOST_ASKED:
+        raise ValueError(f"bins of width {width:g} over {low:g} to {high:g} are none, or more than {MOST_ASKED:,}")
+    if start is not None and stop is not None and not asked:
+        width = (stop - start) / max(1, round((stop - start) / width))  # a whole number of them
     # Places of a fine grid that lie on edges would fall to either side as they happen to be rounded.
     shift = 0.0 if step is None or float(width).is_integer() else step / 2
     origin = shift if start is None else -start

@@ -33,7 +33,11 @@ def test_every_choice_composes_and_binds(group, name):
     if group == "sweep":
         assert config.sweep_of([f"+sweep={name}"]).grids
         return
-    config.check_targets(config.compose([*needs, f"{group}={name}"]))
+    words = [*needs, f"{group}={name}"]
+    if group == "preset":  # it is chosen by a pair's names
+        dataset = max((each for each in DATASETS if name.startswith(f"{each}_")), key=len)
+        words = [f"dataset={dataset}", f"backbone={name.removeprefix(f'{dataset}_')}"]
+    config.check_targets(config.compose(words))
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -72,7 +76,7 @@ def test_a_method_wins_over_the_recipe_of_its_dataset():
 
 def test_a_class_stands_for_a_year_a_score_or_the_middle_of_its_bin():
     values = {name: config.compose([f"dataset={name}", "method=cls_vanilla"]).head.value for name in DATASETS}
-    assert {name for name, value in values.items() if value == "edge"} == {"agedb", "imdb_wiki", "sts_b"}
+    assert {name for name, value in values.items() if value == "edge"} == {"agedb", "imdb_wiki", "sts_b", "utk"}
     assert set(values.values()) == {"edge", "center"}
 
 

@@ -159,7 +159,7 @@ def test_sentences_are_mixed_word_vector_by_word_vector(load: Callable[..., Load
     index = np.flatnonzero(plan.neighbour != plan.base)[:8]
     words, lengths = network.embed(prepared(split, index))
     for row, i in enumerate(index):
-        for half, part in enumerate((before.train.first, before.train.second)):
+        for half, part in enumerate(before.train.columns):
             (one, n), (other, m) = (part.batch(np.array([ends[i]])) for ends in (plan.base, plan.neighbour))
             longer = max(n[0], m[0])
             vectors = torch.zeros(2, longer, 128)
@@ -198,7 +198,7 @@ def test_gradients_reach_the_words_of_both_ends(load: Callable[..., Loaded]) -> 
     index = np.flatnonzero(plan.neighbour != plan.base)[:1]
     network(prepared(split, index)).sum().backward()
     touched = network.embedding.weight.grad.abs().sum(1) > 0
-    words = {int(w) for ends in (plan.base, plan.neighbour) for part in (before.train.first, before.train.second)
+    words = {int(w) for ends in (plan.base, plan.neighbour) for part in before.train.columns
              for w in part.batch(ends[index])[0].ravel()}  # fmt: skip
     assert set(torch.nonzero(touched).ravel().tolist()) == words - {0}
 

@@ -61,6 +61,9 @@ def test_what_is_asked_for_is_kept():
     assert len(number.edges) == 8
     assert number.edges[[0, -1]] == pytest.approx([values.min(), values.max()], rel=1e-6)
     assert choose_bins(values, start=0, stop=20, number=10).edges.tolist() == list(range(0, 21, 2))
+    both = choose_bins(values, start=0, stop=25)
+    assert both.edges[[0, -1]].tolist() == [0, 25]
+    assert choose_bins(values, start=1).edges[0] == 1
     counts = TargetBins(choose_bins(values, by="quantiles", number=10).edges).counts(values.astype(np.float32))
     assert set(counts.tolist()) <= {49, 50, 51}
 
@@ -72,7 +75,8 @@ def test_what_is_asked_for_is_kept():
         ([1.0, np.nan], {}, "no finite number"),
         ([1.0, 2.0], {"number": 4, "width": 1.0}, "two ways to say one thing"),
         ([1.0, 2.0], {"number": 0}, "ask for 1 or more"),
-        ([1.0, 2.0], {"width": -1.0}, "above 0"),
+        ([1.0, 2.0], {"width": -1.0}, "are none, or more than"),
+        ([1.0, 2.0], {"width": 1e-12}, "are none, or more than 1,000,000"),
     ],
 )
 def test_what_gives_no_bins_is_said(targets, asked, said):

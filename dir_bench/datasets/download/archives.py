@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 Report = Callable[[int, int | None], object]
@@ -28,7 +29,9 @@ class Unusable(Exception):
     """A file that is damaged, cut short, not to be trusted, or another one; the message goes on from "FILE …"."""
 
 
-def unpack(archive: Path, folder: Path, members: Collection[str], strip: int, report: Report) -> None:
+def unpack(
+    archive: Path, folder: Path, members: Collection[str], strip: int, report: Report, only: str = ""
+) -> list[str]:
     """Unpack an archive into a temporary folder beside its goal, then move its top-level entries into place.
 
     An entry that is already in `folder` is left as it is. Whatever fails, nothing is placed.
@@ -39,6 +42,10 @@ def unpack(archive: Path, folder: Path, members: Collection[str], strip: int, re
         members: Paths below `folder` that the archive has to hold.
         strip: Leading parts taken off every path in the archive; what has no more parts than that is left out.
         report: Is told of the progress.
+        only: The one folder that is taken, by its path below the archive's own top folder; "": all.
+
+    Returns:
+        The names of the entries that were placed.
 
     Raises:
         Unusable: If the archive is damaged or cut short, lacks one of `members`, or holds anything but plain files
@@ -49,13 +56,15 @@ def unpack(archive: Path, folder: Path, members: Collection[str], strip: int, re
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     temporary.mkdir(parents=True)
     try:
-        (_unpack_zip if ".zip" in archive.suffixes else _unpack_tar)(archive, temporary, strip, report)
+        take = partial(_inside, strip=strip, only=only)
+        (_unpack_zip if ".zip" in archive.suffixes else _unpack_tar)(archive, temporary, take, report)
         lacking = [name for name in members if not (temporary / name).exists()]
         if lacking:
             raise Unusable(f"does not hold {', '.join(lacking)}: it is another archive than the published one")
-        for entry in sorted(temporary.iterdir()):
-            if not (folder / entry.name).exists():
-                entry.rename(folder / entry.name)
+        placed = [entry.name for entry in sorted(temporary.iterdir()) if not (folder / entry.name).exists()]
+        for name in placed:
+            (temporary / name).rename(folder / name)
+        return placed
     except _DAMAGE as error:
         reason = str(error).partition("\n")[0].rstrip(" :") or type(error).__name__
         raise Unusable(f"is cut short or damaged ({reason})") from error
@@ -63,14 +72,14 @@ def unpack(archive: Path, folder: Path, members: Collection[str], strip: int, re
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _unpack_tar(archive: Path, folder: Path, strip: int, report: Report) -> None:
+def _unpack_tar(archive: Path, folder: Path, take: Callable[..., str], report: Report) -> None:
     total = archive.stat().st_size
     with archive.open("rb") as raw, tarfile.open(fileobj=raw) as tar:
         # Before Python 3.11.4 there is no filter; the refusals here leave it little to do.
         tar.extraction_filter = getattr(tarfile, "data_filter", None)
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # half a million headers, not needed again
-            path = _inside(member.name, strip, plain=member.isreg() or member.isdir())
+            path = take(member.name, plain=member.isreg() or member.isdir())
             if path:
                 tar.extract(member.replace(name=path, deep=False), folder)
             report(raw.tell(), total)
@@ -81,12 +90,12 @@ def _unpack_tar(archive: Path, folder: Path, strip: int, report: Report) -> None
             raise Unusable("is cut short or damaged (a tar's mark of the end is missing)")
 
 
-def _unpack_zip(archive: Path, folder: Path, strip: int, report: Report) -> None:
+def _unpack_zip(archive: Path, folder: Path, take: Callable[..., str], report: Report) -> None:
     with zipfile.ZipFile(archive) as opened:
         done, total = 0, sum(member.file_size for member in opened.infolist())
         for member in opened.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
-            path = _inside(member.filename, strip, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
+            path = take(member.filename, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
             if path:
                 member.filename = path + "/" * member.is_dir()
                 opened.extract(member, folder)
@@ -94,11 +103,12 @@ def _unpack_zip(archive: Path, folder: Path, strip: int, report: Report) -> None
             report(done, total)
 
 
-def _inside(name: str, strip: int, plain: bool) -> str:
-    """Return a member's path below the folder, "" if `strip` leaves nothing of it; refuse one that could leave it."""
+def _inside(name: str, strip: int, only: str, plain: bool) -> str:
+    """Return a member's path below the folder, "" if it is not to be taken; refuse one that could leave the folder."""
     if not plain:
         raise Unusable(f"holds a link or a device ('{name}'), which is not unpacked")
     windows = PureWindowsPath(name)  # splits at both kinds of slash
     if windows.drive or windows.root or ".." in windows.parts:
         raise Unusable(f"holds a path that leads out of its folder ('{name}'), which is not unpacked")
-    return "/".join(PurePosixPath(name).parts[strip:])
+    parts, wanted = PurePosixPath(name).parts, PurePosixPath(only).parts
+    return "/".join(parts[strip:]) if parts[1 : 1 + len(wanted)] == wanted else ""

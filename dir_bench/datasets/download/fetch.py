@@ -38,6 +38,7 @@ class Remote:
         members: Of an archive, paths below `subfolder` that prove it is unpacked already. Empty: the file is kept as
             it is.
         strip: Of an archive, leading parts taken off the paths in it.
+        only: Of an archive, the one folder that is taken, by its path below the archive's own top folder; "": all.
     """
 
     url: str
@@ -49,6 +50,7 @@ class Remote:
     git_sha1: str | None = None
     members: tuple[str, ...] = ()
     strip: int = 0
+    only: str = ""
 
     @property
     def expected_size(self) -> int:
@@ -115,6 +117,35 @@ def fetch(
     return [_line(remote, folder, fetched=remote in missing) for remote in remotes]
 
 
+def unpack_own(archive: Path, folder: Path | str, *, progress: bool = True) -> str:
+    """Unpack an archive that the user has into a dataset's folder, whole or not at all; the archive is kept.
+
+    Returns:
+        One line on what was placed. An entry that was there is left as it is.
+
+    Raises:
+        UserError: The archive is missing, damaged or not to be trusted, holds nothing that is not there, or does not
+            fit on the disk.
+    """
+    folder = Path(folder)
+    if not archive.is_file():
+        raise UserError(f"{archive} is no file: name an archive (tar or zip) that holds the dataset's files")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        require_space(folder, archive.stat().st_size, archive.name)
+        with FileLock(folder / ".fetch.lock", timeout=0), _bar(progress) as bar:
+            placed = unpack(archive, folder, (), 0, _reporter(bar, f"unpacking {archive.name}"))
+    except Unusable as error:
+        raise UserError(f"{archive} {error}: nothing was taken from it") from error
+    except Timeout as error:
+        raise UserError(f"another process is fetching into {folder}: wait for it to end") from error
+    except OSError as error:
+        raise write_failure(error, folder, f"nothing of {archive.name} was taken") from error
+    if not placed:
+        raise UserError(f"all that {archive} holds is in {folder} already, and is left as it is: move it away first")
+    return f"{archive.name}: unpacked ({', '.join(str(folder / name) for name in placed)})"
+
+
 def _missing(remotes: Sequence[Remote], folder: Path) -> list[Remote]:
     return [remote for remote in remotes if not _is_there(remote, folder)]
 
@@ -160,7 +191,7 @@ def _fetch(remote: Remote, folder: Path, mirror: str | None, bar: Progress) -> N
             raise Unusable(problem)
         if remote.members:
             report = _reporter(bar, f"unpacking {remote.name}")
-            unpack(path if brought else part, path.parent, remote.members, remote.strip, report)
+            unpack(path if brought else part, path.parent, remote.members, remote.strip, report, remote.only)
         else:
             os.replace(part, path)
     except Unusable as error:

@@ -38,6 +38,7 @@ class AgeDB(Faces):
     """AgeDB-DIR: 16,488 pictures, ages 1 to 101 (Moschoglou et al., CVPR Workshops 2017)."""
 
     name = "agedb"
+    list_name = "agedb.csv"
     published_rows: ClassVar[dict[str, int]] = {"train": 12208, "val": 2140, "test": 2140}
     remotes = REMOTES
 

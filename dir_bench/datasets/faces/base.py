@@ -26,7 +26,7 @@ HIGHEST_AGE = 200
 
 
 class Faces(Images, ABC):
-    """`Images` of faces: ages are whole years, the list has columns age, path and split.
+    """`Images` of faces: ages are whole years, the list has columns of age, path and split.
 
     Args:
         data_dir: The folder of the list.
@@ -34,6 +34,8 @@ class Faces(Images, ABC):
     """
 
     name: ClassVar[str]
+    list_name: ClassVar[str]
+    age_column: ClassVar[str] = "age"
     published_rows: ClassVar[dict[str, int]]
     """Pictures in each split of the published list."""
     remotes: ClassVar[tuple[Remote, ...]]
@@ -51,8 +53,8 @@ class Faces(Images, ABC):
     ) -> None:
         super().__init__(
             data_dir,
-            file=f"{self.name}.csv",
-            target_column="age",
+            file=self.list_name,
+            target_column=self.age_column,
             lowest=0,
             highest=HIGHEST_AGE,
             size=size,
@@ -84,7 +86,7 @@ class Faces(Images, ABC):
 
     @abstractmethod
     def split_raw(self, folder: Path, seed: int) -> pd.DataFrame:
-        """Return columns age, path and split from the raw files in a folder."""
+        """Return the list's columns (the age's, path and split) from the raw files in a folder."""
 
     def stands_in(self) -> str:
         """Say whether the list is one of stand-ins, or another than the published one."""
@@ -95,10 +97,8 @@ class Faces(Images, ABC):
         made_up, _ = super()._compare_with_published(rows)
         if "stand-in" in made_up:
             return made_up, ""
-        content = self.list_path.read_bytes()
         published = next(remote for remote in self.remotes if remote.name == self.list_path.name)
-        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # as git names a file's content
-        if blob == published.git_sha1:
+        if self._blob() == published.git_sha1:
             return "as published (git blob id)", ""
         counts = rows["split"].value_counts().to_dict()
         if counts != self.published_rows:
@@ -109,3 +109,8 @@ class Faces(Images, ABC):
         return "NOT as published", (
             f"{self.list_path} is not the published list, though as long: other members, or rebuilt from raw files?"
         )
+
+    def _blob(self) -> str:
+        """Return the list's id as git names a file's content."""
+        content = self.list_path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

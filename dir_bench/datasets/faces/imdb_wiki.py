@@ -38,6 +38,7 @@ class IMDBWiki(Faces):
     """IMDB-WIKI-DIR: 213,553 pictures, ages 0 to 186 (Rothe et al., IJCV 2018), those with one clear face."""
 
     name = "imdb_wiki"
+    list_name = "imdb_wiki.csv"
     published_rows: ClassVar[dict[str, int]] = {"train": 191509, "val": 11022, "test": 11022}
     remotes = REMOTES
 

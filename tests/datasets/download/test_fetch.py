@@ -26,6 +26,7 @@ from dir_bench.datasets.download import transfer
 from dir_bench.datasets.download.fetch import WEIGHTS, Remote, fetch
 from dir_bench.datasets.faces.agedb import REMOTES as AGEDB
 from dir_bench.datasets.faces.imdb_wiki import REMOTES as IMDB_WIKI
+from dir_bench.datasets.faces.utk import REMOTES as UTK
 from dir_bench.datasets.nyud2 import REMOTES as NYUD2
 from dir_bench.datasets.sts_b import REMOTES as STS_B
 from dir_bench.errors import UserError
@@ -344,6 +345,15 @@ def test_leading_folder_is_stripped_and_neighbours_are_left_alone(server: Server
     assert (tmp_path / "a.csv").read_text() == "older"
 
 
+def test_of_a_whole_repository_one_folder_is_taken(server: Server, tmp_path: Path) -> None:
+    files = {"repo-1a2b/data/images/1.jpg": b"one", "repo-1a2b/README.md": b"", "repo-1a2b/cnn/images/net.py": b""}
+    serve(server, a_tar(files, "w:gz"), "repo.tar.gz")
+    fetch(
+        [Remote(f"{server.url}/repo.tar.gz", "repo.tar.gz", members=("images",), strip=2, only="data/images")], tmp_path
+    )
+    assert listing(tmp_path) == ["images", "images/1.jpg"]
+
+
 def test_archive_brought_by_hand_is_taken_and_kept(server: Server, tmp_path: Path) -> None:
     (tmp_path / "wiki_crop.tar").write_bytes(a_tar(CROP))
     fetch([Remote(f"{server.url}/none", "wiki_crop.tar", members=("wiki_crop/wiki.mat",))], tmp_path)
@@ -528,8 +538,8 @@ def test_mirror_stands_in_for_every_directory(server: Server, tmp_path: Path) ->
 
 
 def test_all_published_files_are_described_well() -> None:
-    remotes = [remote for group in (AGEDB, IMDB_WIKI, NYUD2, STS_B, *WEIGHTS.values()) for remote in group]
-    assert len(remotes) == 13
+    remotes = [remote for group in (AGEDB, IMDB_WIKI, UTK, NYUD2, STS_B, *WEIGHTS.values()) for remote in group]
+    assert len(remotes) == 14
     for remote in remotes:
         assert remote.url.startswith("https://")
         assert remote.expected_size > 0
