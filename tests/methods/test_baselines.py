@@ -163,7 +163,7 @@ def test_a_run_is_the_estimator_on_the_inputs_and_its_checkpoint_has_it_all(work
     run = experiment.run(composed(work, "method=ridge", "parts.head.alpha=2", "reweight=inv"))
     arrays = np.load(work / "data" / "arrays" / "arrays.npz")
     settings = composed(work)
-    bins = TargetBins.regular(**vars(settings.dataset.bins))
+    bins = TargetBins.of_settings(vars(settings.dataset.bins))
     table = config.compose(["reweight=inv"]).reweight.weights(settings, bins, bins.counts(arrays["train_y"]))
     scaler = StandardScaler().fit(arrays["train_x"].astype(float))
     spread = arrays["train_y"].std()
