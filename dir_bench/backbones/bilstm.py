@@ -46,7 +46,7 @@ class BiLSTMPair(Backbone):
     """Layer 1 of manifold mixup: the pair embedding."""
 
     unmixable_input = "numbers of words"
-    takes = ("pairs of sentences",)
+    takes = ("texts",)
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class MiniLM(Backbone):
         Wang et al. 2020 (MiniLM); Reimers and Gurevych 2019 (means, and pairs); `pip install 'dir-bench[text]'`.
     """
 
+    takes = ("word pieces",)
     mixable = ("",)
     unmixable_input = "numbers of word pieces"
 
@@ -38,9 +39,7 @@ class MiniLM(Backbone):
             from transformers import AutoModel
         except ImportError as error:
             raise UserError(f"backbone=minilm needs a package ({error}): `pip install 'dir-bench[text]'`") from error
-        self.network = AutoModel.from_pretrained(
-            str(get_model_path()), local_files_only=True, add_pooling_layer=False
-        )
+        self.network = AutoModel.from_pretrained(str(get_model_path()), local_files_only=True, add_pooling_layer=False)
         own = self.network.get_input_embeddings().num_embeddings
         if vocab_size != own:
             raise UserError(

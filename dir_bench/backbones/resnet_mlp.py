@@ -41,6 +41,8 @@ class ResNetMLP(Backbone):
         3.2; 128, 2 blocks of twice the width and a dropout of 0.2 lie within the ranges that they search.
     """
 
+    takes = ("vectors",)
+
     def __init__(
         self,
         in_features: int,

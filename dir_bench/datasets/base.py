@@ -126,8 +126,8 @@ class Data:
         backbone_kwargs: What only the data can tell the backbone (a vocabulary's size).
         fds: What FDS passes over for its statistics, without augmentation; None: the training split, as it is trained.
         selected_on: "validation", or "test" where `val` is the test split, as in the published NYUD2 code.
-        kind: What inputs are: "vectors", "sequences", "pictures" or "volumes", to be held against what a backbone takes
-            (`Backbone.takes`); "": something else.
+        kind: What inputs are: "vectors", "sequences", "pictures", "volumes", "texts" or "word pieces", to be held
+            against what a backbone takes (`Backbone.takes`); "": something else.
         drawn: Rows and distinct samples of each split that a protocol drew, see `protocols`.
     """
 

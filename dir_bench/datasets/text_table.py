@@ -150,7 +150,7 @@ class TextTable(Tabular):
         vocabulary = self._vocabulary
         train, val, test = (self._split(part, vocabulary) for part in self._texts.values())
         kwargs = {"vocab_size": len(vocabulary), "texts": len(self.text)}
-        return Data(train, val, test, backbone_kwargs=kwargs)
+        return Data(train, val, test, backbone_kwargs=kwargs, kind="texts")
 
     @cached_property
     def _embedded(self) -> tuple[Data, Features]:

@@ -71,7 +71,7 @@ class Features:
         train, val, test = (
             ArraySplit((raw[name] - made.mean) / made.std, parts[name].targets) for name in ("train", "val", "test")
         )
-        return Data(train, val, test, backbone_kwargs={"in_features": raw["train"].shape[1]}), made
+        return Data(train, val, test, backbone_kwargs={"in_features": raw["train"].shape[1]}, kind="vectors"), made
 
     def of_new(self, columns: Sequence[Sequence[str]]) -> Floats:
         """Return the inputs of new texts, shape ``(n, features)``; their vectors are not kept."""
@@ -84,7 +84,7 @@ def word_pieces(parts: Mapping[str, Texts], encoder: Encoder) -> Data:
     """Return the three splits as an encoder's word pieces, for a network that is tuned; UserError if it has none."""
     train, val, test = (pieces_of(part, encoder) for part in parts.values())
     kwargs = {"vocab_size": encoder.vocab_size, "texts": len(parts["train"].columns)}
-    return Data(train, val, test, backbone_kwargs=kwargs)
+    return Data(train, val, test, backbone_kwargs=kwargs, kind="word pieces")
 
 
 def pieces_of(part: Texts, encoder: Encoder) -> TextSplit:
