@@ -15,7 +15,7 @@ GROUPS = [
     "backbone", "dataset", "fds", "head", "lds", "loss", "method", "mixup", "optimizer", "preset",
     "resample", "reweight", "schedule", "semantics", "stages", "subset", "sweep", "trainer",
 ]  # fmt: skip
-DATASETS = recipes()
+DATASETS = [name for name in recipes() if name not in ("text_table", "vader")]  # whose recipe is that of `table`
 CHOICES = [(group, name) for group in GROUPS for name in config.options(group)]
 
 
