@@ -174,9 +174,9 @@ def test_what_a_dataset_chooses_of_the_semantics_that_came_later(of_dataset: dic
         )
     }
     assert chosen == {
-        "fds_second_stage": set(FACES),
+        "fds_second_stage": {*FACES, "utk"},
         "fds_subset_order": {"nyud2"},
-        "mse_selects": set(FACES),
+        "mse_selects": {*FACES, "utk"},
         "stop_rule": {"sts_b"},
     }
 

@@ -112,11 +112,6 @@ def test_what_is_no_such_checkpoint_is_refused_in_a_sentence(data: Path, tmp_pat
         experiment.evaluate_official(settings, tmp_path / "nowhere.pth")
 
 
-def test_one_run_is_evaluated_at_a_time(capsys) -> None:
-    assert cli.main(["evaluate", "a", "b"]) == 2
-    assert "one run at a time" in capsys.readouterr().err
-
-
 @pytest.mark.data
 @pytest.mark.skipif(not STS_B.is_dir(), reason="no ../shared/data/sts_b beside the checkout")
 def test_a_published_text_checkpoint_with_17008_words_is_taken(tmp_path: Path) -> None:
