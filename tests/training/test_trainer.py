@@ -164,8 +164,8 @@ def test_metrics_follow_from_the_predictions_digit_by_digit(compose, data_dir):
     settings = compose("method=sqinv")
     folder = experiment.run(settings).folder
     saved = np.load(folder / "predictions.npz")
-    task = Task.of(settings, Arrays(str(data_dir / "arrays")).load().train.label_counts)
-    recomputed = task.errors(saved["target"], saved["prediction"])
+    train = Arrays(str(data_dir / "arrays")).load().train
+    recomputed = Task.of(settings, train.label_counts, train.targets).report(saved["target"], saved)
     assert recomputed == experiment.recorded(folder)["test"]
     assert saved["index"].tolist() == list(range(75))
 
