@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import active_children, connection, get_context, parent_process
@@ -17,6 +18,8 @@ START = "spawn"
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _LOOK_SECONDS = 1.0
+"""Between two looks. The kernel may hand a signal to the thread that watches the parent, or hand it over just before a
+wait begins: Python then runs its handler when the main thread wakes, so no wait of the main thread is endless."""
 
 
 def run_all(
@@ -51,7 +54,7 @@ def run_all(
                 workers.append(_Worker(work, environment, grace))
                 workers[-1].next(job)
             while busy := [worker for worker in workers if worker.number is not None]:
-                ready = connection.wait([worker.pipe for worker in busy])
+                ready = connection.wait([worker.pipe for worker in busy], _LOOK_SECONDS)
                 for worker in busy:
                     if worker.number is not None and worker.pipe in ready:
                         yield worker.number, worker.result()
@@ -146,8 +149,10 @@ class _Worker:
     def join(self) -> None:
         if self.process is None:
             return
+        end = None if self.grace is None else time.monotonic() + self.grace
         try:
-            self.process.join(self.grace)
+            while self.process.is_alive() and (end is None or time.monotonic() < end):
+                self.process.join(_LOOK_SECONDS if end is None else min(_LOOK_SECONDS, end - time.monotonic()))
         finally:
             # It may be in a library's code that heeds no signal, such as a wait for another process.
             if self.grace is not None and self.process.is_alive():
