@@ -67,11 +67,6 @@ def test_a_row_without_a_run_is_found():
     assert missing("table4", {("NYUD2-DIR", "FOCAL-R")}) == [("NYUD2-DIR", "FOCAL-R")]
 
 
-def test_smoke_has_every_method_of_a_main_table_of_each_kind_of_data():
-    have = rows_of_sweep("smoke")
-    tables = ("table8", "table10", "table11", "table12", "table20")
-    wanted = {row for name in tables for row in printed_rows()[name]}
-    assert {row for row in wanted if (row[0], published.derived_name(*row)) not in have} == set()
-    assert set(config.options("method")) == {
-        text.removeprefix("method=") for job in jobs_of("smoke") for text in job if text.startswith("method=")
-    }
+def test_smoke_has_every_method():
+    asked = {text.removeprefix("method=") for job in jobs_of("smoke") for text in job if text.startswith("method=")}
+    assert asked == set(config.options("method"))

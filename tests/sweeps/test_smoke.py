@@ -1,11 +1,13 @@
 """Every method on every kind of data, through the real commands: stand-ins, the sweep, its table."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from dir_bench import config
+from dir_bench.results import published
 
 CLASSIFIERS = {"CLS-VANILLA": "cls_vanilla", "CB": "cb", "CRT": "crt"}
 
@@ -26,6 +28,8 @@ def test_smoke_runs_every_method_and_leaves_no_hole_in_its_table(command, work):
     assert sum(rows.values()) == number + 1  # Rank-N-Contrast's first stage is a run of its own
     pictures = ("IMDB-WIKI-DIR", "IMDB-WIKI-DIR [FIG2 SUBSAMPLE]")
     assert rows.keys() == {"GAUGE-DIR", *pictures, "NYUD2-DIR", "SHHS-DIR", "STS-B-DIR", "sample", "texts"}
+    have = {(table["title"], row["label"]) for table in made["tables"] for row in table["rows"]}
+    assert {row for row in main_rows() if (row[0], published.derived_name(*row)) not in have} == set()
     assert_uncertainty_is_told(work)
     assert all(row["seeds"] == [0] and not row["missing_seeds"] for table in made["tables"] for row in table["rows"])
     # Untrained networks may give a depth below zero, which has no logarithm, and a class all samples, which have no
@@ -42,6 +46,16 @@ def test_smoke_runs_every_method_and_leaves_no_hole_in_its_table(command, work):
     again = command("sweep", "smoke", *local)
     assert again.returncode == 0
     assert "nothing is left to do" in again.stdout
+
+
+def main_rows():
+    """Return (dataset's title, printed method) of each row of the paper's main tables."""
+    tables = re.compile(r"Table (8|10|11|12|20)\b")
+    return {
+        (row.title, row.method)
+        for row in published.load()
+        if row.paper == published.full_name("paper") and tables.search(row.source)
+    }
 
 
 def assert_uncertainty_is_told(work):
