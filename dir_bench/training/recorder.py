@@ -89,9 +89,8 @@ class Recorder:
             self._bar.update(self._task, description=shown)
         elif self.config.trainer.progress:
             total = self.trainer.total_steps
-            left = (
-                None if total is None else (total - record["step"]) * record["seconds"] / max(record["step"] - step, 1)
-            )
+            made = record["step"] - step  # none by a head that is fitted at once
+            left = None if total is None or made == 0 else (total - record["step"]) * record["seconds"] / made
             log.info("%s  %.1f s%s", shown, record["seconds"], "" if left is None else f", {_span(left)} left at most")
 
     def finish(self, metrics: dict[str, Any], pictures: Iterable[tuple[str, Any]]) -> None:

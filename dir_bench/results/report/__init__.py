@@ -21,6 +21,9 @@ from dir_bench.results.report.entries import Entry, finished, left_out
 from dir_bench.results.report.figures import Figures, draw_all
 from dir_bench.results.tables import collect_some, summarise
 
+_SCREEN = 8
+"""Columns of numbers that 1280 pixels hold."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -45,9 +48,14 @@ class Section:
         """Whether it is known of any run how long it took."""
         return any(run.seconds is not None for run in self.runs)
 
+    @property
+    def parts(self) -> list[HtmlTable]:
+        """The table in parts that a screen holds; each run is shown with the columns of the first."""
+        return [] if self.table is None else [*self.table.parts(_SCREEN)]
+
     def cells(self, run: Entry) -> list[str]:
-        """Return a run's numbers in the table's columns, as printed."""
-        columns = self.table.columns if self.table is not None else ()
+        """Return a run's numbers in the columns that are shown of it, as printed."""
+        columns = self.parts[0].columns if self.table is not None else ()
         absent = UNDEFINED if run.values else HOLE
         return [
             number(self.title, column[0], run.values[column]) if column in run.values else absent for column in columns
