@@ -54,7 +54,7 @@ def rows(errors: dict[str, np.ndarray], **more: Any) -> pd.DataFrame:
             "dataset": "d", "title": "D", "label": name, "method": name, "slug": name, "seed": seed, "row_id": name,
             "identity": f"{name}{seed}", "path": f"{name}/{seed}", "state": "done", "region": region, "metric": metric,
             "value": values[seed, column], "count": 9, "monitor": "mae", "table_metrics": "mae,gm", "command": "",
-            "commit": "", "release": "", "legend": "", "selected_at": 1.0, "departures": None, **more,
+            "commit": "", "release": "", "legend": "", "note": "", "selected_at": 1.0, "departures": None, **more,
         }
         for name, values in errors.items()
         for seed in range(len(values))

@@ -117,6 +117,7 @@ def test_numbers_are_identical_in_all_formats(methods: list[list[tuple[float, fl
                 "monitor": "",
                 "commit": "",
                 "legend": "",
+                "note": "",
             }
             values = {("all", "mae"): mae, ("all", "pearson"): pearson, ("few", "mae"): few, ("few", "pearson"): None}
             lines += [{**run, "region": r, "metric": m, "value": v, "count": 9} for (r, m), v in values.items()]
