@@ -1,5 +1,6 @@
 """What is said beside numbers that are not those of a dataset's recipe, from runs of all kinds to all formats."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from dir_bench import config
 from dir_bench.datasets.base import STAND_IN
 from dir_bench.departures import departures
+from dir_bench.errors import UserError
 from dir_bench.results import report
 from dir_bench.results.export import FORMATS
+from dir_bench.results.plots import plot
 from dir_bench.results.tables import table
 
 SMALL = ["dataset=agedb", "paths.data=data", "dataset.source.size=32", "dataset.source.cache=ram", "trainer.figures=no"]
@@ -66,3 +69,8 @@ def test_a_mixed_folder_is_marked_or_refused_in_every_format(commands: Callable[
         assert shown[kind].replace(r"\S{}", "§").count("§1") >= 3, kind  # its row, the paper's below it, the note
         assert shown[kind].replace(r"\S{}", "§").count("§2") >= 3, kind
     assert "depart from the dataset's recipe in other ways than VANILLA (a): VANILLA (b)" in shown["text"]
+    (made,) = json.loads(shown["json"])["tables"]
+    assert not any(cell["best"] or cell["within_noise"] for row in made["rows"] for cell in row["cells"])
+    with pytest.raises(UserError, match="depart from its recipe in different ways: there are no gains"):
+        runs = sorted(str(path.parent) for path in tmp_path.glob("outputs/*/*/*/DONE"))
+        plot("gain", runs, reference=Path(runs[0]), out=[tmp_path / "gain.png"])

@@ -132,10 +132,15 @@ def compared(table: Table, reference: str | None, held: Evidence, over: Over) ->
     base = next(row for row in rows if row.label == reference)
     like = [row.label for row in rows if row.departures == base.departures]
     tests = _corrected({c: held.p_values(reference, c, like) for c in table.columns})
-    bests = {c: min(best) for c in table.columns if (best := table.best(c))}
-    ways = {row.label: row.departures for row in rows}
     against_best = _corrected(
-        {c: held.p_values(best, c, [r for r in ways if ways[r] == ways[best]]) for c, best in bests.items()}
+        {
+            c: {
+                row: p
+                for way, best in table.best_by_recipe(c).items()
+                for row, p in held.p_values(min(best), c, [r.label for r in rows if r.departures == way]).items()
+            }
+            for c in table.columns
+        }
     )
     near = {
         c: frozenset(label for label, test in found.items() if not test.significant and label not in table.best(c))

@@ -95,7 +95,9 @@ def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
 def notes(table: Table, best: str, near: str) -> Iterator[str]:
     """Yield what has to be known to read the table; `best` and `near` say how those cells are marked."""
     if any(table.best(column) for column in table.columns):
-        yield f"{best}: best of its column."
+        mixed = len({row.departures for row in table.rows if row.cells}) > 1
+        among = " among the rows that follow the recipe, or depart from it, as it does" if mixed else ""
+        yield f"{best}: best of its column{among}."
     if any(table.within_noise(column) for column in table.columns):
         paired = "the paired test finds no difference to it (p ≥ 0.05 after Holm's correction)"
         overlap = (

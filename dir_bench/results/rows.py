@@ -109,29 +109,39 @@ class Table:
     """What stands behind the ±, one of `SPREADS`."""
 
     def best(self, column: Column) -> frozenset[str]:
-        """Return the labels of the rows with the best mean; none where fewer than two rows have one."""
-        means = {row.label: row.cells[column].mean for row in self.rows if column in row.cells}
-        if len(means) < 2 or column[0] in NEUTRAL:
-            return frozenset()
-        merits = {label: merit(column[0], mean) for label, mean in means.items()}
-        top = max(merits.values())
-        return frozenset(label for label, own in merits.items() if own == top)
+        """Return the labels of the rows with the best mean among those that depart from the recipe as they do.
+
+        Rows of different recipes are not held against each other; a row that is alone with its own is not the best.
+        """
+        return frozenset().union(*self.best_by_recipe(column).values())
+
+    def best_by_recipe(self, column: Column) -> dict[tuple[str, ...] | None, frozenset[str]]:
+        """Return the labels of the best rows for each way of departing from the recipe that two rows or more have."""
+        ways: dict[tuple[str, ...] | None, dict[str, float]] = {}
+        for row in self.rows if column[0] not in NEUTRAL else ():
+            if column in row.cells:
+                ways.setdefault(row.departures, {})[row.label] = merit(column[0], row.cells[column].mean)
+        return {
+            way: frozenset(label for label, own in merits.items() if own == max(merits.values()))
+            for way, merits in ways.items()
+            if len(merits) > 1
+        }
 
     def within_noise(self, column: Column) -> frozenset[str]:
         """Return the labels of the rows that are not the best, but cannot be told from it.
 
         With paired tests: those whose Holm-corrected p against the best is 0.05 or more. Without: those whose
-        mean ± `spread` overlaps the best's, where both have one.
+        mean ± `spread` overlaps the best's, where both have one. Either way the best is that of their own recipe.
         """
-        best = self.best(column)
-        if self.near is not None or not best:
-            return (self.near or {}).get(column, frozenset())
+        if self.near is not None:
+            return self.near.get(column, frozenset())
+        bests = self.best_by_recipe(column)
         cells = {row.label: row.cells[column] for row in self.rows if column in row.cells}
-        top = [cells[label] for label in best if cells[label].std is not None]
         return frozenset(
-            label
-            for label, cell in cells.items()
-            if label not in best and any(_overlap(cell, other, self.spread) for other in top)
+            row.label
+            for row in self.rows
+            if row.label in cells and row.label not in (best := bests.get(row.departures, frozenset()))
+            if any(_overlap(cells[row.label], cells[other], self.spread) for other in best)
         )
 
 

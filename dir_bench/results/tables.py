@@ -261,13 +261,13 @@ def _notes(records: pd.DataFrame, runs: pd.DataFrame, columns: Sequence[Column])
 def _code(runs: pd.DataFrame) -> list[str]:
     """Return with which release, and which commits of it, these runs were made; and that they were with several."""
     made = {str(release): part for release, part in runs.groupby("release", sort=True)}
-    commits = {release: sorted({c for c in part["commit"] if c}) for release, part in made.items()}
-    said = [
-        " ".join([f"dir_bench {release}" if release else "", f"({', '.join(c)})" if release and c else ", ".join(c)])
-        for release, c in commits.items()
-        if release or c
-    ]
-    notes = [f"Code: {'; '.join(text.strip() for text in said)}."] if said else []
+    said = []
+    for release, part in made.items():
+        commits = ", ".join(sorted({c for c in part["commit"] if c}))
+        named = f"dir_bench {release}" if release else ""
+        said += [f"{named} ({commits})" if named and commits else named or commits]
+    said = [text for text in said if text]
+    notes = [f"Code: {'; '.join(said)}."] if said else []
     if len(made) > 1:
         rows = (
             f"{', '.join(dict.fromkeys(part['label']))} by {release or 'an unknown one'}"
@@ -286,10 +286,15 @@ def _with_gains(table: Table) -> Table:
         why = f"{len(found)} rows are {REFERENCE}" if found else f"no run is {REFERENCE}"
         return replace(table, notes=(*table.notes, f"No gains: {why}."))
     base = found[0]
-    rows = tuple(row if row is base else replace(row, gains=_gains(base, row.cells)) for row in table.rows)
+    rows = tuple(
+        row if row is base or row.departures != base.departures else replace(row, gains=_gains(base, row.cells))
+        for row in table.rows
+    )
     ours = [row.gains for row in rows if {"LDS", "FDS"} & set(row.method.split(" [")[0].split(" + "))]
     top = {c: max(gains[c] for gains in ours if c in gains) for c in table.columns if any(c in g for g in ours)}
-    return replace(table, rows=rows, top_gains=top)
+    unlike = [row.label for row in rows if row.cells and row.departures != base.departures]
+    ways = f"No gains, as they depart from the dataset's recipe in other ways than {base.label}: {', '.join(unlike)}."
+    return replace(table, rows=rows, top_gains=top, notes=(*table.notes, *([ways] if unlike else ())))
 
 
 def _gains(base: Row, cells: Mapping[Column, Cell]) -> dict[Column, float]:

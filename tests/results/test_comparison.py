@@ -173,3 +173,14 @@ def test_long_settings_become_a_letter_with_a_legend(tmp_path: Path, make_run: M
     assert "VANILLA (a): backbone._target_=dir_bench.backbones.cnn.CNN." in shown
     assert "VANILLA (b): backbone._target_=dir_bench.backbones.vision.resnet50." in shown
     assert max(map(len, shown.split("\n\n")[1].splitlines())) < 60
+
+
+def test_best_and_gains_are_among_rows_of_one_recipe(tmp_path: Path, make_run: Make) -> None:
+    for method, mae, departs in (("VANILLA", 6.0, []), ("INV", 5.0, []), ("SQINV + LDS", 1.0, ["2 epochs, not 90"])):
+        make_run(tmp_path, {"all": {"count": 9, "mae": mae}}, method=method, departures=departs, table_metrics=["mae"])
+    (found,) = summarise(collect([tmp_path])[0], gains=True)
+    assert found.best(("mae", "all")) == {"INV"}
+    rows = {row.label: row.gains for row in found.rows}
+    assert rows == {"VANILLA": {}, "INV": {("mae", "all"): 1.0}, "SQINV + LDS": {}}
+    assert found.top_gains == {}
+    assert "No gains, as they depart from the dataset's recipe in other ways than VANILLA: SQINV + LDS." in found.notes

@@ -71,7 +71,7 @@ def outputs(tmp_path: Path, make_run: Make) -> Path:
     for number, row in enumerate(errors()):
         for method, error in zip(METHODS, row, strict=True):
             for seed in (0, 1) if method != "RRT" else (1, 2):
-                test = {"all": {"count": 2, "mae": error + seed / 100, "pearson": 1 / error}}
+                test = {"all": {"count": 2, "mae": error + seed / 100, "pearson": 1 / error, "slope": error - 0.05}}
                 about = {"settings": {"dataset": {"name": f"d{number}", "title": f"D{number}", "monitor": "mae",
                          "bins": {"start": 0, "stop": 10, "width": 1}}, "backbone": {}, "trainer": {}}}  # fmt: skip
                 make_run(tmp_path, test, dataset=f"d{number}", title=f"D{number}", method=method, seed=seed, **about)
@@ -92,6 +92,9 @@ def test_the_figure_of_runs_is_of_shared_seeds(outputs: Path, make_run: Make) ->
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[0] == "SQINV  1.00"  # of the highest correlation
     assert texts[-1] == "4.00  RRT"
+    with styled():
+        by_slope = ranks.draw(read_groups([outputs]), "slope", "all").axes[0].texts
+    assert by_slope[0].get_text().startswith("SQINV")  # whose slope is the nearest to 1, not the lowest
     bars = [line for line in figure.axes[0].lines if line.get_linewidth() > 3]
     assert len(bars) == 1
     note = figure.legends[0].get_title().get_text()
@@ -104,5 +107,7 @@ def test_what_cannot_be_ranked_is_refused(outputs: Path, make_run: Make) -> None
         plots.plot("cd", [outputs], metric="maee")
     with pytest.raises(UserError, match="has no 'few'"):
         plots.plot("cd", [outputs], region="few")
+    with pytest.raises(UserError, match="--metric bins: of it no value is better"):
+        plots.plot("cd", [outputs], metric="bins")
     test = {"all": {"count": 2, "mae": 1.0}}
     make_run(outputs, test, dataset="d0", title="D0", method="VANILLA", seed=7, settings={"backbone": {}})

@@ -35,13 +35,13 @@ class Options:
     Attributes:
         reference: The runs that gains are over; none: those of VANILLA.
         anchors: Labels that features are compared with; none: the middle of the bin with most training samples.
-        metric: What methods are ranked by; None: mae.
+        metric: What methods are ranked by.
         region: Of the test split, in which they are.
     """
 
     reference: Group | None = None
     anchors: tuple[float, ...] = ()
-    metric: str | None = None
+    metric: str = "mae"
     region: str = "all"
 
 
@@ -135,7 +135,7 @@ def plot(
     *,
     reference: Path | None = None,
     anchors: Sequence[float] = (),
-    metric: str | None = None,
+    metric: str = "mae",
     region: str = "all",
     out: Sequence[Path] = (),
 ) -> list[Path]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dir_bench.errors import UserError
 from dir_bench.results.plots.labels import bars
-from dir_bench.results.plots.runs import Floats, Group, Run, of_one_kind, over_seeds, per_bin
+from dir_bench.results.plots.runs import Floats, Group, Run, of_one_kind, of_one_recipe, over_seeds, per_bin
 from dir_bench.results.plots.style import alone, foot, head, new_figure, plot_line, seeds_note, shade
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def draw_gain(groups: Sequence[Group], reference: Group | None) -> Figure:
     gaining = [group for group in groups if group.runs[0].path not in {run.path for run in reference.runs}]
     if not gaining:
         raise UserError(f"These runs are the reference ({reference.label}) itself: add the runs that gain over it.")
+    of_one_recipe([reference, *gaining], "gains")
     run = reference.first
     labels = run.labels
     panels = len(gaining) + 1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dir_bench.errors import UserError, nearest
-from dir_bench.evaluation.extra import more_is_better
-from dir_bench.results.plots.runs import Group, Run
+from dir_bench.evaluation.extra import NEUTRAL, merit
+from dir_bench.results.plots.runs import Group, Run, of_one_recipe
 from dir_bench.results.plots.style import new_figure
 from dir_bench.results.ranking import Ranking, rank
 from dir_bench.results.render import heading
@@ -21,22 +21,24 @@ _ROW, _BAR = 0.26, 0.12
 """Inches between two labels, and between two bars."""
 
 
-def draw(groups: Sequence[Group], metric: str | None, region: str) -> Figure:
+def draw(groups: Sequence[Group], metric: str, region: str) -> Figure:
     """Draw the mean rank of each method, and join those that are not found to differ.
 
     Args:
         groups: Of several datasets; of methods that not all of them have, nothing is drawn.
-        metric: What methods are ranked by; None: mae.
+        metric: What methods are ranked by.
         region: Of the test split.
 
     Raises:
         UserError: See `over_datasets` and `ranking.rank`.
     """
-    names, values, titles, left = over_datasets(groups, metric or "mae", region)
-    better = -1.0 if more_is_better(metric or "mae") else 1.0
-    found = rank(names, better * values)
+    if metric in NEUTRAL:
+        raise UserError(f"--metric {metric}: of it no value is better, so methods have no ranks; choose another")
+    names, values, titles, left = over_datasets(groups, metric, region)
+    merits = np.array([[merit(metric, value) for value in of_dataset] for of_dataset in values]).reshape(values.shape)
+    found = rank(names, -merits)
     figure = _diagram(found)
-    what = f"{heading(metric or 'mae')} of {region} samples, mean over shared seeds, on {', '.join(titles)}"
+    what = f"{heading(metric)} of {region} samples, mean over shared seeds, on {', '.join(titles)}"
     figure.legend(handles=[], title="\n".join([what, *_notes(found, left)]), title_fontsize=8, loc="outside lower left")
     return figure
 
@@ -62,10 +64,7 @@ def over_datasets(
 
 
 def _means(title: str, groups: Mapping[str, Group], metric: str, region: str) -> list[float]:
-    ways = {name: tuple(group.first.metrics.get("departures") or ()) for name, group in groups.items()}
-    if len(set(ways.values())) > 1:
-        one, other = next((a, b) for a in ways for b in ways if ways[a] != ways[b])
-        raise UserError(f"{one} and {other} of {title} depart from its recipe in different ways: they have no ranks")
+    of_one_recipe([*groups.values()], "ranks")
     errors = {name: {run.metrics["seed"]: _value(run, metric, region) for run in g.runs} for name, g in groups.items()}
     shared = sorted(set.intersection(*(set(each) for each in errors.values()))) if errors else []
     if errors and not shared:

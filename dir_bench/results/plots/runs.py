@@ -261,6 +261,17 @@ def of_one_kind(groups: Sequence[Group], most: int = 6) -> Run:
     return first
 
 
+def of_one_recipe(groups: Sequence[Group], what: str) -> None:
+    """Raise UserError, which says that there are none of `what`, where runs depart from the recipe in other ways."""
+    ways = {group.label: tuple(group.first.metrics.get("departures") or ()) for group in groups}
+    other = next((label for label in ways if ways[label] != ways[groups[0].label]), None)
+    if other is not None:
+        raise UserError(
+            f"{groups[0].label} and {other} of {groups[0].first.title} depart from its recipe in different ways: "
+            f"there are no {what}"
+        )
+
+
 def per_bin(run: Run) -> dict[str, Floats]:
     """Return test samples (count), mean absolute error (mae) and mean prediction of each bin in use, shape ``(r,)``.
 
