@@ -12,7 +12,8 @@ def select(records: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, di
     """Keep of each method the row whose runs were best on validation, among those that differ in `keys` alone.
 
     The test errors have no part in it. A row's value is the mean, over the seeds that all these rows have, of what
-    its checkpoints were selected by, lower is better.
+    its checkpoints were selected by, lower is better. Rows selected by other metrics are not among each other's, nor,
+    unless `keys` ask for it, are rows that depart from the dataset's recipe in other ways.
 
     Args:
         records: See `records.collect`.
@@ -30,12 +31,14 @@ def select(records: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, di
         configs = {str(row): row_settings(part["path"].iloc[0]) for row, part in rows.groupby("row_id", sort=False)}
         names = dict.fromkeys(name for config in configs.values() for name in config)
         varied = [n for n in names if len({shown_setting(config, n) for config in configs.values()}) > 1]
-        tuned = [name for name in varied if not keys or any(name == k or name.endswith(f".{k}") for k in keys)]
+        tuned = [name for name in varied if not keys or any(_names(key, name) for key in keys)]
         met |= {*varied}
-        families: dict[tuple[str, ...], list[str]] = {}
-        for row, config in configs.items():
-            others = tuple(shown_setting(config, name) for name in varied if name not in tuned)
-            families.setdefault(others, []).append(row)
+        monitor = next((name for name in rows["monitor"] if name), "")
+        families: dict[tuple[str | None, ...], list[str]] = {}
+        for row, part in rows.groupby("row_id", sort=False):
+            others = [shown_setting(configs[str(row)], name) for name in varied if name not in tuned]
+            kind = (part["monitor"].iloc[0] or monitor, None if keys else part["departures"].iloc[0])
+            families.setdefault((*others, *kind), []).append(str(row))
         for family in families.values():
             best = _best(rows, family, str(title), str(method))
             part = rows[rows["row_id"] == best]
@@ -47,9 +50,14 @@ def select(records: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, di
                 part = part.assign(label=str(method), legend="")
             kept.append(part)
     for key in keys:
-        if not any(name == key or name.endswith(f".{key}") for name in met):
+        if not any(_names(key, name) for name in met):
             raise UserError(f"--select {key}: no rows of one method differ in it{nearest(key, met)}")
     return pd.concat(kept) if kept else records, notes
+
+
+def _names(key: str, name: str) -> bool:
+    """Tell whether a setting is meant: by its whole name, or by the last parts of it."""
+    return name == key or name.endswith(f".{key}")
 
 
 def _best(rows: pd.DataFrame, family: Sequence[str], title: str, method: str) -> str:

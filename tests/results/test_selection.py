@@ -49,3 +49,17 @@ def test_what_cannot_be_chosen_is_said(outputs: Path, make_run: Make) -> None:
     make_run(outputs, {"all": {"count": 9, "mae": 1.0}}, **extra)
     with pytest.raises(UserError, match="does not record what its checkpoint was selected by"):
         table([outputs], select=["lr"])
+
+
+def test_rows_of_another_recipe_or_selected_by_another_metric_are_not_chosen_among(
+    tmp_path: Path, make_run: Make
+) -> None:
+    for rate, val, name, departs in ((0.1, 5.0, "mae", []), (0.01, 6.0, "mae", []), (0.001, 1.0, "mae", ["9 epochs"]),
+                                     (0.5, 0.5, "gm", [])):  # fmt: skip
+        monitor = {"name": name, "best": val, "epoch": 1, "split": "validation"}
+        make_run(tmp_path, {"all": {"count": 9, "mae": rate}}, settings={"optimizer": {"lr": rate}}, monitor=monitor,
+                 departures=departs, table_metrics=["mae"])  # fmt: skip
+    (found,) = summarise(collect([tmp_path])[0], select=[])
+    assert sorted(row.cells["mae", "all"].mean for row in found.rows) == [0.001, 0.1, 0.5]
+    (asked,) = summarise(collect([tmp_path])[0], select=["lr"])  # who names a setting, means what it entails
+    assert sorted(row.cells["mae", "all"].mean for row in asked.rows) == [0.001, 0.5]
