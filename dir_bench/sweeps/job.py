@@ -59,15 +59,15 @@ class TrainJobs:
         command = configs.job_command()
         with ExitStack() as stack:
             log = stack.enter_context(_into(configs.job_log())) if self.quiet else ""
-            result = _attempt(self.settings or composed, command, wait=self.sweep, log=log)
+            result = _attempt(self.settings or composed, command, in_sweep=self.sweep, log=log)
         if not self.sweep:
             self.results = [result]
         return result
 
 
-def _attempt(composed: Any, command: tuple[str, ...], *, wait: bool, log: str) -> Result:
+def _attempt(composed: Any, command: tuple[str, ...], *, in_sweep: bool, log: str) -> Result:
     try:
-        train_one(composed if isinstance(composed, Config) else configs.typed(composed), command, wait=wait)
+        train_one(composed if isinstance(composed, Config) else configs.typed(composed), command, in_sweep=in_sweep)
         return Result(0, log=log)
     except OSError as error:
         caught: Exception = of_disk(error)
@@ -80,8 +80,11 @@ def _attempt(composed: Any, command: tuple[str, ...], *, wait: bool, log: str) -
     return Result(getattr(caught, "exit_code", 1), str(caught), log)
 
 
-def train_one(settings: Config, overrides: tuple[str, ...], *, wait: bool = False) -> None:
-    """Train one run, and print where it is and its errors by region."""
+def train_one(settings: Config, overrides: tuple[str, ...], *, in_sweep: bool = False) -> None:
+    """Train one run, and print where it is and its errors by region.
+
+    In a sweep it waits for a run that is another process's, such as a first stage that several jobs build on.
+    """
     from dir_bench.resolved import resolve
 
     run = resolve(settings)
@@ -89,12 +92,13 @@ def train_one(settings: Config, overrides: tuple[str, ...], *, wait: bool = Fals
     from dir_bench import experiment  # and with it torch, which takes seconds
     from dir_bench.results.render import as_text, region_table, regions_note
 
-    outcome = experiment.run_resolved(run, overrides, wait=wait)
+    outcome = experiment.run_resolved(run, overrides, wait=in_sweep)
     if outcome.skipped:
         print("this run is finished; its numbers are:", file=sys.stderr)
     print(as_text(region_table(outcome.metrics)), end="")
-    print(regions_note(configs.to_dict(run.config), outcome.metrics["test"]), file=sys.stderr)
-    print(f"next: dir-bench table {shlex.quote(settings.paths.outputs)}", file=sys.stderr)
+    if not in_sweep:  # which says once, at its end, what is next
+        print(regions_note(configs.to_dict(run.config), outcome.metrics["test"]), file=sys.stderr)
+        print(f"next: dir-bench table {shlex.quote(settings.paths.outputs)}", file=sys.stderr)
 
 
 @contextmanager
