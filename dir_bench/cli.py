@@ -32,7 +32,7 @@ dir-bench: run and compare methods of deep imbalanced regression
 
 Start here (a minute on two cores, nothing to download):
   dir-bench train
-  dir-bench train -m method=vanilla,sqinv_lds,sqinv_lds_fds seed=0,1,2 && dir-bench table
+  dir-bench train -m method=vanilla,sqinv_lds trainer.epochs=1 && dir-bench table --metrics mae
 
 `dir-bench VERB --help` says more of each. Exit codes: 0 all is well, 1 a run failed, 2 a mistake in what was asked.
 """
@@ -120,8 +120,7 @@ def train(arguments: list[str]) -> int:
     parser = config.args_parser()
     parser.prog = "dir-bench train"
     asked = parser.parse_intermixed_args(arguments)
-    if asked.config_dir and not Path(asked.config_dir).is_dir():
-        raise UserError(f"--config-dir {asked.config_dir} is not a folder")
+    _check_config_dir(asked.config_dir)
     overrides = config.as_typed(asked.overrides, sweep=asked.multirun)
     if asked.multirun:
         return _sweep(overrides, asked.config_dir)
@@ -171,8 +170,7 @@ def sweep(arguments: list[str]) -> int:
         "--config-dir", metavar="DIR", help="a folder of your own beside configs/ (DIR/sweep/NAME.yaml)"
     )
     asked = parser.parse_intermixed_args(arguments)
-    if asked.config_dir and not Path(asked.config_dir).is_dir():
-        raise UserError(f"--config-dir {asked.config_dir} is not a folder")
+    _check_config_dir(asked.config_dir)
     names = [word for word in asked.what if "=" not in word]
     overrides = [word for word in asked.what if "=" in word]
     if len(names) > 1 or not asked.what:
@@ -181,6 +179,11 @@ def sweep(arguments: list[str]) -> int:
     overrides = [*(f"+sweep={name}" for name in names), *overrides]
     overrides = config.as_typed(overrides, sweep=True)
     return _sweep(overrides, asked.config_dir, planned=True, dry_run=asked.dry_run)
+
+
+def _check_config_dir(folder: str | None) -> None:
+    if folder and not Path(folder).is_dir():
+        raise UserError(f"--config-dir {folder} is not a folder")
 
 
 def _sweep(overrides: list[str], config_dir: str | None, planned: bool = False, dry_run: bool = False) -> int:
@@ -213,8 +216,7 @@ def _sweep(overrides: list[str], config_dir: str | None, planned: bool = False, 
             print("\nstopped; what was running has saved, and the same command goes on", file=sys.stderr)
             stopped = 130
     failed = failures(left, task.results, stopped is not None)
-    if planned or failed or task.launch_error:
-        print(summary(made, failed), file=sys.stdout if planned else sys.stderr)
+    print(summary(made, failed), file=sys.stdout if planned else sys.stderr)
     if task.launch_error is not None:
         print(f"the launcher ended early: {last_line(task.launch_error)}", file=sys.stderr)
     if stopped is not None:
@@ -311,6 +313,7 @@ def data(arguments: list[str]) -> int:
     if any(settings is None or word.startswith("-") for word in more):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     settings = [*(settings or []), *more]
+    _check_config_dir(getattr(asked, "config_dir", None))
     from dir_bench import inspection
 
     if asked.action == "list":

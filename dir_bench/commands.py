@@ -84,26 +84,34 @@ def table(arguments: list[str]) -> int:
     from dir_bench.results.tables import table as make_table
 
     suffixes = {".txt": "text", ".tex": "latex", **{f".{name}": name for name in TABLE_FORMATS}}
-    if asked.out and not asked.format and asked.out.suffix not in ("", *suffixes):
+    if asked.out and not asked.format and asked.out.suffix.lower() not in ("", *suffixes):
         raise UserError(
             f"--out {asked.out}: no format ends in '{asked.out.suffix}': {', '.join(suffixes)}; or --format"
         )
     text = make_table(
         runs,
-        asked.format or (suffixes.get(asked.out.suffix, "text") if asked.out else "text"),
+        asked.format or (suffixes.get(asked.out.suffix.lower(), "text") if asked.out else "text"),
         **choices,
         colour=False if asked.out else None,
     )
-    if asked.out is None:
-        print(text, end="")
+    return _deliver(text, asked.out)
+
+
+def _deliver(text: str, out: Path | None, about: str = "") -> int:
+    """Print a text, or write it to the file that --out names; bytes of file names that are no text stay as they are."""
+    from dir_bench.files.text import BYTES
+
+    encoded = text.encode("utf-8", BYTES)
+    if out is None:
+        print(encoded.decode("utf-8", "replace"), end="")
         return 0
-    from dir_bench.atomic import write_text
+    from dir_bench.atomic import write_bytes
 
     try:
-        write_text(asked.out, text)
+        write_bytes(out, encoded)
     except OSError as error:
-        raise UserError(f"{asked.out} cannot be written: {error.strerror}; give --out another path") from error
-    print(f"wrote {asked.out}", file=sys.stderr)
+        raise UserError(f"{out} cannot be written: {error.strerror}; give --out another path") from error
+    print(f"wrote {out}{about}", file=sys.stderr)
     return 0
 
 
@@ -161,11 +169,11 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
     """Return the folders to search, and the arguments of `tables.table` that were asked for."""
-    # After --against argparse takes every word for a paper; people write folders there too.
-    folders = [name for name in (*asked.against[1:], *(asked.select or ())) if Path(name).is_dir()]
-    if asked.select is not None:
-        asked.select = [name for name in asked.select if name not in folders]
-    papers = [name for name in asked.against if name not in folders]
+    # argparse takes every word after these for one of theirs; people write folders there too.
+    named = {option: getattr(asked, option) for option in ("against", "metrics", "regions", "select")}
+    behind = [named["select"] or [], *((named[option] or [])[1:] for option in ("against", "metrics", "regions"))]
+    folders = [name for words in behind for name in words if Path(name).is_dir()]
+    named = {option: words and [name for name in words if name not in folders] for option, words in named.items()}
     runs = [*asked.runs, *map(Path, folders)]
     for folder in runs:
         if not folder.exists():
@@ -176,15 +184,13 @@ def _chosen(asked: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
 
         presets = config.options("method")
     return runs or [Path("outputs")], {
-        "against": None if papers == ["none"] else papers,
-        "metrics": asked.metrics,
-        "regions": asked.regions,
+        **named,
+        "against": None if named["against"] == ["none"] else named["against"],
         "compare": asked.compare,
         "over": asked.test,
         "gains": asked.gains,
         "presets": presets,
         "spread": asked.spread,
-        "select": asked.select,
     }
 
 
@@ -212,7 +218,7 @@ def plot(arguments: list[str]) -> int:
         "--out", type=Path, action="append", default=[], metavar="FILE",
         help=".png, .svg or .pdf; may be repeated (default: plots/NAME.png in the folder that the runs share)",
     )  # fmt: skip
-    parser.add_argument("--metric", metavar="NAME", help="what cd ranks methods by (default: mae)")
+    parser.add_argument("--metric", default="mae", metavar="NAME", help="what cd ranks methods by (default: mae)")
     parser.add_argument("--region", default="all", metavar="NAME", help="of the test split, for cd (default: all)")
     asked = parser.parse_intermixed_args(arguments)
     written = plots.plot(
@@ -248,18 +254,9 @@ def predict(arguments: list[str]) -> int:
     if asked.out is not None and asked.out.suffix.lower() != ".csv":
         raise UserError(f"--out {asked.out}: predictions are a csv, so give it a name that ends in .csv")
     from dir_bench import experiment
-    from dir_bench.files.text import BYTES
 
     found = experiment.predict(asked.run, asked.files, asked.accelerator, asked.data, asked.trust)
-    text = found.to_csv(index=False)
-    if asked.out is None:
-        print(text.encode("utf-8", BYTES).decode("utf-8", "replace"), end="")
-        return 0
-    from dir_bench.atomic import write_bytes
-
-    write_bytes(asked.out, text.encode("utf-8", BYTES))
-    print(f"wrote {asked.out}: {len(found)} predictions", file=sys.stderr)
-    return 0
+    return _deliver(found.to_csv(index=False), asked.out, f": {len(found)} predictions")
 
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
