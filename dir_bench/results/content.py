@@ -149,11 +149,7 @@ METRICS = fields(
         "row_id": or_null(text),
         "command": or_null(items(text)),
         "table_metrics": or_null(items(text)),
-        "monitor": or_null(
-            fields(
-                {}, {"name": or_null(text), "split": or_null(text), "best": or_null(number), "epoch": or_null(count)}
-            )
-        ),
+        "monitor": or_null(fields({}, _monitor)),
         "departures": or_null(items(text)),
         "relevance": or_null(items(items(number))),
         "note": or_null(text),

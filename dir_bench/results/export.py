@@ -56,11 +56,12 @@ class HtmlTable:
 
     def parts(self, most: int) -> Iterator["HtmlTable"]:
         """Yield tables of no more than so many columns, each of whole metrics, that a screen can hold."""
+        ends = [*accumulate(len(regions) for _, regions in self.metrics)]
         first = 0
         while first < len(self.columns):
-            ends = [end for end in self._ends() if end > first]
-            last = max((end for end in ends if end - first <= most), default=ends[0])
-            of_metric = [count for count in range(len(self.metrics)) if first <= self._ends()[count] - 1 < last]
+            ahead = [end for end in ends if end > first]
+            last = max((end for end in ahead if end - first <= most), default=ahead[0])
+            of_metric = [count for count, end in enumerate(ends) if first < end <= last]
             yield replace(
                 self,
                 columns=self.columns[first:last],
@@ -69,10 +70,6 @@ class HtmlTable:
                 foot=[replace(line, cells=line.cells[first:last]) for line in self.foot],
             )
             first = last
-
-    def _ends(self) -> list[int]:
-        """Return behind which column each metric ends."""
-        return [*accumulate(len(regions) for _, regions in self.metrics)]
 
 
 def _headings(table: Table) -> list[str]:

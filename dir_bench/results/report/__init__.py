@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Section:
         """Whether it is known of any run how long it took."""
         return any(run.seconds is not None for run in self.runs)
 
-    @property
+    @cached_property
     def parts(self) -> list[HtmlTable]:
         """The table in parts that a screen holds; each run is shown with the columns of the first."""
         return [] if self.table is None else [*self.table.parts(_SCREEN)]
