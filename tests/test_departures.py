@@ -71,6 +71,6 @@ def test_a_mixed_folder_is_marked_or_refused_in_every_format(commands: Callable[
     assert "depart from the dataset's recipe in other ways than VANILLA (a): VANILLA (b)" in shown["text"]
     (made,) = json.loads(shown["json"])["tables"]
     assert not any(cell["best"] or cell["within_noise"] for row in made["rows"] for cell in row["cells"])
+    runs = sorted(str(path.parent) for path in tmp_path.glob("outputs/*/*/*/DONE"))
     with pytest.raises(UserError, match="depart from its recipe in different ways: there are no gains"):
-        runs = sorted(str(path.parent) for path in tmp_path.glob("outputs/*/*/*/DONE"))
         plot("gain", runs, reference=Path(runs[0]), out=[tmp_path / "gain.png"])
