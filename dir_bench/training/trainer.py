@@ -86,6 +86,7 @@ class Trainer:
         self.head: Head = self.parts["head"]  # type: ignore[assignment]
         self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         views = max(part.views for part in self.parts.values())
+        self._smallest: dict[int, tuple[Split, int]] = {}
         self.loader = replace(self._loader(self.train), draw=self._draw, views=views)
         self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
         self._stop = StopSignals(self.fabric.world_size > 1 or self.head.fitted, lambda: self.progress.step)
@@ -102,8 +103,15 @@ class Trainer:
             augment,
             pin=self.fabric.device.type == "cuda",
             shuffled=shuffled,
-            smallest=smallest_batch(self.module, split, self.settings.batch_size, self.fabric),
+            smallest=self._smallest_batch(split),
         )
+
+    def _smallest_batch(self, split: Split) -> int:
+        """Return how many samples a batch of a split needs, which is found out once."""
+        if id(split) not in self._smallest:  # it is kept, or its number could be another's
+            smallest = smallest_batch(self.module, split, self.settings.batch_size, self.fabric)
+            self._smallest[id(split)] = split, smallest
+        return self._smallest[id(split)][1]
 
     def _draw(self, rng: np.random.Generator) -> IntArray | None:
         return next((drawn for part in self.parts.values() if (drawn := part.draw(rng)) is not None), None)
