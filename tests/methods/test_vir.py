@@ -197,6 +197,29 @@ def test_features_are_sampled_around_the_mean_and_found_again_without_pulling_at
     assert more - penalty.item() == pytest.approx(0.7 * expected, rel=0.02)
 
 
+def test_moments_are_those_of_the_first_pass_of_a_step_and_of_each_pass_of_a_walk():
+    part = ProbabilisticFeatures(facts(np.arange(9.0)), kernel_size=3, statistics="stream")
+    targets = torch.tensor([1.0, 1.0, 4.0])
+    given = torch.randn(3, 3, 3)
+    expected = part.moments_of(given[0]).detach()
+    part.epoch_begins(0)
+    first, second, walked = (Step(0, 0, lambda *_: None, 0, None, targets, features=each) for each in given)
+    for step in (first, second):
+        part.calibrate(step.features, targets, 0)
+        part.penalty(step)
+        with torch.no_grad():
+            part.spread.weight.neg_()
+    part.after_step(first)
+    part.calibrate(walked.features, targets, 0)
+    again = part.new_moments()
+    part._gather(again, walked)
+    for moments, held in ((part._moments, expected), (again, part.moments_of(given[2]).detach())):
+        count, mean, _ = moments.by_row()
+        torch.testing.assert_close(mean[count > 0].float(), torch.stack([held[:2].mean(0), held[2]]))
+    assert not first.kept
+    assert part._latent is None
+
+
 def test_the_order_of_certainty_is_judged_by_the_errors_that_are_left():
     error, variance = np.array([4.0, 1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0])
     left = np.array([np.mean([4, 1, 2]), np.mean([4, 1]), 4]) - np.array([2, 1.5, 1])
