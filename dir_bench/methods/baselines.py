@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dir_bench.backbones.base import Backbone
 from dir_bench.config import resolve_target
 from dir_bench.errors import RunFailed, UserError
-from dir_bench.methods.part import Facts, Head, Labelled, Part, refuse_maps
+from dir_bench.methods.part import Facts, FeatureSet, Head, Part, refuse_maps
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
@@ -164,9 +164,9 @@ class _OnFeatures(Fitted):
     def _standard(self, features: Tensor) -> Tensor:
         return (features.to(self.mean.device) - self.mean) / self.spread
 
-    def _units(self, labelled: Labelled) -> NDArray[np.float64]:
+    def _units(self, known: FeatureSet) -> NDArray[np.float64]:
         """Return targets in network units."""
-        return self.in_network_units(labelled.targets.double()).numpy()
+        return self.in_network_units(known.targets.double()).numpy()
 
     def _error(self, features: Tensor, units: NDArray[np.float64]) -> float:
         """Return the MAE of predictions from features, network units."""
@@ -196,7 +196,7 @@ class KNN(_OnFeatures):
         self.register_buffer("features", torch.zeros(0, facts.feature_dim))
         self.register_buffer("targets", torch.zeros(0))
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Remember the training samples."""
         known = train()
         self._standardise(known.features)
@@ -231,7 +231,7 @@ class Ridge(_OnFeatures):
         self.register_buffer("bias", torch.zeros(()))
         self.register_buffer("alpha", torch.tensor(self.alphas[0]))
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Fit with each penalty, and keep the best on validation."""
         from sklearn import linear_model  # a second, which other methods do not need
 
@@ -296,7 +296,7 @@ class GradientBoosting(_OnFeatures):
         self.register_buffer("below", torch.zeros(0, 1, 2, dtype=torch.int64))
         self.register_buffer("value", torch.zeros(0, 1))
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Grow the trees, and take them over as arrays.
 
         Raises:

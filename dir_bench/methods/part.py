@@ -92,7 +92,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class FeatureSet:
     """A split as a head sees it that is fitted at once; on the CPU, in the split's order.
 
     Attributes:
@@ -238,7 +238,7 @@ class Head(Part):
     def initialise(self, regressor: nn.Module) -> None:
         """Give the last layer the weights that it begins with, from torch's random numbers; else it keeps its own."""
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Learn from features, if `fitted`. Each call of `train` or `val` is a pass over that split.
 
         What is learned has to lie in buffers: the checkpoint has them, and nothing else.

@@ -23,12 +23,12 @@ from torch import Tensor
 from dir_bench.datasets.base import IntArray, Split
 from dir_bench.errors import RunFailed
 from dir_bench.interrupt import Interrupted
-from dir_bench.methods.part import Head, Part, Step
+from dir_bench.methods.part import Part, Step
 from dir_bench.schema import TrainerConfig
 from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import smallest_batch, uncounted
-from dir_bench.training.features import labelled
+from dir_bench.training.features import feature_set
 from dir_bench.training.loaders import Batch, TrainLoader, on_device
 from dir_bench.training.losswatch import LossWatch
 from dir_bench.training.network import Network
@@ -83,7 +83,7 @@ class Trainer:
         self.processes = Processes(self.fabric.world_size)
         self.module: Network = getattr(self.network, "module", self.network)
         self.parts: dict[str, Part] = dict(zip(self.module.part_names, self.module.parts, strict=True))
-        self.head: Head = self.parts["head"]  # type: ignore[assignment]
+        self.head = self.module.head
         self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         views = max(part.views for part in self.parts.values())
         self._smallest: dict[int, tuple[Split, int]] = {}
@@ -188,7 +188,7 @@ class Trainer:
 
     def _fit_head(self) -> None:
         """Let the head learn at once, where nothing takes steps; what this run is stopped in begins again."""
-        self.head.fit(partial(labelled, self, self.train), partial(labelled, self, self.val))
+        self.head.fit(partial(feature_set, self, self.train), partial(feature_set, self, self.val))
         self.progress.finished = True
         self._evaluate()
 

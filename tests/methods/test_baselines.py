@@ -23,7 +23,7 @@ from dir_bench.errors import UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.labels import TargetBins
 from dir_bench.methods import baselines
-from dir_bench.methods.part import Facts, Labelled
+from dir_bench.methods.part import Facts, FeatureSet
 
 BINS = TargetBins.regular(0, 10, 1)
 
@@ -41,7 +41,7 @@ def sample(seed: int, n: int = 60, width: int = 4, whole: bool = False) -> tuple
 
 def fitted(head, train, val, weights=None):
     def given_as(pair, some=None):
-        return lambda: Labelled(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]), some)
+        return lambda: FeatureSet(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]), some)
 
     head.fit(given_as(train, None if weights is None else torch.from_numpy(weights)), given_as(val))
     copy = type(head)(facts(train[1]))
