@@ -31,6 +31,7 @@ from dir_bench.methods.fds_moments import Moments, in_single
 from dir_bench.methods.fds_part import FDSPart
 from dir_bench.methods.part import Facts, Head, Step
 from dir_bench.methods.vir_evidence import (
+    LEAST,
     NIG,
     as_normal,
     as_observations,
@@ -42,9 +43,6 @@ from dir_bench.methods.vir_prm import PRM
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
-
-LEAST = 1e-6
-"""A variance that is as good as none, and has a root with a gradient and a logarithm."""
 
 
 class ProbabilisticFeatures(PRM, FDSPart):

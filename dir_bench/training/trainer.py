@@ -259,7 +259,8 @@ class Trainer:
         for part in self.parts.values():
             if (weights := part.weigh(targets)) is not None:
                 losses = losses * weights
-        return losses.flatten(1).mean(1).sum()
+        mean: Tensor = losses.flatten(1).mean(1).sum()
+        return mean
 
     def _check_loss(self, including_current: bool = False) -> None:
         """Raise RunFailed, naming step and samples, if a loss since the last look was not finite or too large."""
