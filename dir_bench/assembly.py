@@ -194,10 +194,8 @@ def build_trainer(
             max_steps=_least(settings.max_steps, stages.max_steps),
         )
         schedule = None
-    if fabric.world_size > 1 and not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UserError(
-            f"{type(network.get_submodule('head')).__name__} is fitted by one process: start no more of them"
-        )
+    if fabric.world_size > 1 and network.head.fitted:
+        raise UserError(f"{type(network.head).__name__} is fitted by one process: start no more of them")
     if fabric.world_size > 1:
         synchronise_batch_norm(network)
     elif settings.batch_norm_groups > 1:

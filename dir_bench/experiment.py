@@ -19,14 +19,7 @@ import torch
 
 from dir_bench import config as configs
 from dir_bench import ranks
-from dir_bench.assembly import (
-    build_fabric,
-    build_network,
-    build_trainer,
-    load_data,
-    take_stage_one,
-    train_on,
-)
+from dir_bench.assembly import build_fabric, build_network, build_trainer, load_data, take_stage_one, train_on
 from dir_bench.atomic import json_text, write_npz
 from dir_bench.datasets.base import Data, Predictable
 from dir_bench.departures import departures, missing_starts
@@ -42,6 +35,7 @@ from dir_bench.toggles.stages import Stages
 from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import enough_samples
 from dir_bench.training.features import feature_statistics
+from dir_bench.training.network import Network
 from dir_bench.training.recorder import Recorder
 from dir_bench.training.trainer import Trainer
 
@@ -176,9 +170,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
     """Build the parts, fit, evaluate on the test split at the selected checkpoint, record."""
     config, folder = resolved.config, resolved.folder
     _limit_threads(config)
-    data = load_data(config, resolved.dataset)
-    task = Task.of(config, data.train.label_counts, data.train.targets)
-    network = build_network(config, data)
+    data, task, network = _built(resolved)
     data = train_on(data, network, fabric.device)
     if stage_one is not None:
         take_stage_one(network, stage_one)
@@ -201,9 +193,9 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
                 "epoch": best["epoch"],
                 "split": data.selected_on,
             },
-            **judgement(task, network.family),
+            **judgement(task, trainer.head.family),
             **({"drawn": data.drawn} if data.drawn else {}),
-            "test": task.report(data.test.judged, columns, network.family),
+            "test": task.report(data.test.judged, columns, trainer.head.family),
         }
         if config.trainer.feature_statistics and config.backbone.get("features", True):
             statistics = feature_statistics(trainer, data.train if data.fds is None else data.fds, task.bins)
@@ -219,6 +211,20 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
             recorder.finish(metrics, drawn)
             folder.finish(metrics, predictions)
     return metrics
+
+
+def _built(resolved: Resolved) -> tuple[Data, Task, Network]:
+    """Return data, task and network of a run, as they are before anything is trained or loaded."""
+    data = load_data(resolved.config, resolved.dataset)
+    task = Task.of(resolved.config, data.train.label_counts, data.train.targets)
+    return data, task, build_network(resolved.config, data)
+
+
+def _judged(resolved: Resolved, trainer: Trainer, data: Data, task: Task) -> dict[str, Any]:
+    """Return what metrics.json says of the test split, as the trainer's network has it."""
+    family = trainer.head.family
+    test = task.report(data.test.judged, trainer.columns(data.test), family)
+    return describe(resolved, ()) | judgement(task, family) | {"test": test}
 
 
 def judgement(task: Task, family: str | None) -> dict[str, Any]:
@@ -279,9 +285,7 @@ def evaluate(
     """
     with _of_folder(path, trust) as config:
         resolved, data, task, trainer = _restored(config, path, accelerator, data_dir)
-        family = trainer.module.family
-        test = task.report(data.test.judged, trainer.columns(data.test), family)
-        return describe(resolved, ()) | judgement(task, family) | {"test": test}
+        return _judged(resolved, trainer, data, task)
 
 
 def predict(
@@ -357,9 +361,7 @@ def _restored(
     _limit_threads(config)
     folder = RunFolder(path)
     fabric = build_fabric(config, "auto", 1)
-    data = load_data(config, resolved.dataset)
-    task = Task.of(config, data.train.label_counts, data.train.targets)
-    network = build_network(config, data)
+    data, task, network = _built(resolved)
     trainer = build_trainer(fabric, config, folder, data, task, network)
     best = checkpoint.load_best(folder.best_checkpoint)
     with checkpoint.fitting(folder.best_checkpoint):
@@ -382,9 +384,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     resolved = resolve(config)
     config = resolved.config
     state = checkpoint.load_official(path)
-    data = load_data(config, resolved.dataset)
-    task = Task.of(config, data.train.label_counts, data.train.targets)
-    network = build_network(config, data)
+    data, task, network = _built(resolved)
     backbone, regressor = network.backbone.from_official(state)
     try:
         network.backbone.load_state_dict(backbone)
@@ -392,5 +392,4 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
     except RuntimeError as error:
         raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {last_line(error)}") from error
     trainer = build_trainer(build_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
-    test = task.report(data.test.judged, trainer.columns(data.test), network.family)
-    return describe(resolved, ()) | judgement(task, network.family) | {"test": test}
+    return _judged(resolved, trainer, data, task)

@@ -7,7 +7,7 @@ from typing import Any
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.evaluation.extra import check_name
-from dir_bench.schema import Bins, Config, Protocol, Subset, look_up, toggle_groups
+from dir_bench.schema import Bins, Config, DatasetConfig, Protocol, Subset, look_up, toggle_groups
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.bins.rule": ("edges", "truncate"),
@@ -66,11 +66,16 @@ def _check_bins(config: Config) -> None:
         beyond = [b for b in getattr(dataset.regions, name) or [] if not 0 <= b < count]
         if beyond:
             raise UserError(f"dataset.regions.{name} names bin {beyond[0]}, and there are bins 0 to {count - 1} only")
-    left = [f"dataset.regions.{key}" for key in ("many_over", "few_under") if getattr(dataset.regions, key) is None]
+    left = _chosen_regions(dataset)
     if dataset.dense and (left or not dataset.bins.settled):
         raise UserError(f"{(left or ['dataset.bins'])[0]} cannot be chosen from depth maps, of too many pixels: set it")
     if dataset.relevance is not None and (fault := _relevance_fault(dataset.relevance)):
         raise UserError(f"dataset.relevance={dataset.relevance} {fault}, as in [[10,1],[30,0],[70,1]]")
+
+
+def _chosen_regions(dataset: DatasetConfig) -> list[str]:
+    """Return the thresholds that are left to the data."""
+    return [f"dataset.regions.{key}" for key in ("many_over", "few_under") if getattr(dataset.regions, key) is None]
 
 
 def _check_widths(bins: Bins) -> None:
@@ -137,6 +142,11 @@ def _check_subset(config: Config) -> None:
     if dataset.dense:
         raise UserError(
             f"subset={subset.name} chooses samples by their label, and in {dataset.title} every pixel has one: drop it"
+        )
+    if left := _chosen_regions(dataset):
+        raise UserError(
+            f"subset={subset.name} changes how many samples there are, and {left[0]}=null is chosen from those before "
+            "it: set dataset.regions.many_over and dataset.regions.few_under"
         )
     if subset.protocol != Protocol():
         _check_protocol(subset)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_fds import _processor
+from bench_common import processor, seconds
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -109,16 +109,6 @@ def write_jpegs(folder: Path, n: int) -> list[Path]:
     return files
 
 
-def seconds(action: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def compare(plain: DataLoader[Tensor], ours: CachedFaces, rounds: int) -> tuple[float, float]:
     """Return pictures per second of both: medians of whole epochs in turn, after one of each that does not count."""
 
@@ -160,7 +150,7 @@ def stages(ours: CachedFaces, rounds: int) -> dict[str, float]:
 
 def report(device: torch.device, threads: int, rates: dict[str, float], plain: float, cached: float) -> None:
     """Print the machine and one table."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     console = Console(width=120)
     console.print(f"device {device} ({name}), torch {torch.__version__}, {threads} thread(s) or process(es) a loader")
     table = Table("", "pictures/s", "pictures/s a core")

@@ -4,69 +4,55 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
+from bench_common import make_trainer, seconds
 from rich.console import Console
 
-from dir_bench import assembly, config
+from dir_bench import config
 from dir_bench.datasets.base import Data
-from dir_bench.results.store import RunFolder
-from dir_bench.task import Task
-from dir_bench.training.trainer import Trainer
+from dir_bench.methods.fds_part import FDSPart
 
 VARIANTS = {"none": [], "stream": ["fds=gaussian", "fds.statistics=stream"], "pass": ["fds=gaussian"]}
 
 
-def make_trainer(data: Data, overrides: list[str], device: str, folder: Path) -> Trainer:
-    """Return a trainer of the embedded run that never evaluates."""
-    settings = config.compose([*overrides, "trainer.eval_every=1000000", "trainer.epochs=1000000"])
-    fabric = Fabric(accelerator=device, devices=1)
-    task = Task.of(settings, data.train.label_counts)
-    network = assembly.build_network(settings, data)
-    return assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
-
-
-def seconds(action) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def report(device: str, rounds: int) -> None:
+def report(device: str, rounds: int, changed: Sequence[str] = ()) -> None:
     """Print what `stream` adds to an epoch, and how the extra pass of `pass` compares with one forward pass.
 
     Each is set against its partner of the same round, in an order that turns round: the machine's pace drifts by
-    more than what is measured.
+    more than what is measured. `changed` are settings of the run.
     """
-    settings = config.compose([])
+    settings = config.compose(changed)
     torch.set_num_threads(settings.trainer.threads or torch.get_num_threads())
     data: Data = config.build(settings.dataset.source).load()
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {name: make_trainer(data, o, device, Path(folder) / name) for name, o in VARIANTS.items()}
+        trainers = {
+            name: make_trainer(config.compose([*changed, *more]), data, Path(folder) / name, device)
+            for name, more in VARIANTS.items()
+        }
         passing = trainers["pass"]
+        fds = passing.parts["fds"]
+        assert isinstance(fds, FDSPart)
 
         def forward() -> None:
             passing.network.train()
             with torch.no_grad():
-                for batch in passing.loader.batches(0):
-                    passing.module(passing.fabric.to_device(batch.inputs))
+                for _, tensors in passing._batches(passing.loader, 0):
+                    passing.module(passing.train.prepare(*tensors)[0])
 
         def collect() -> None:
-            passing.collect_statistics()
+            moments = fds.new_moments()
+            for step in passing._walk(fds.split, "fds", fds.shuffled):
+                fds._gather(moments, step)
 
         actions = {name: trainer.train_epoch for name, trainer in trainers.items()}
         actions |= {"forward": forward, "collect": collect}
         times: dict[str, list[float]] = {name: [] for name in actions}
         for number in range(rounds + 2):  # FDS calibrates from its third epoch on
             for name in list(actions)[:: 1 if number % 2 else -1]:
-                taken = seconds(actions[name])
+                taken = seconds(actions[name], passing.fabric.device)
                 times[name] += [taken] if number >= 2 else []
 
     def ratio(one: str, other: str) -> float:

@@ -8,7 +8,6 @@ the other: mask the rows, index them, compute, write back.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 import bench_epoch
 import numpy as np
 import torch
+from bench_common import processor
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -234,7 +234,7 @@ SECTIONS = (measure_calibration, measure_statistics, measure_scatter)
 
 def report(lines: list[Measured], device: torch.device) -> None:
     """Print the machine and one table."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     console = Console(width=132)
     console.print(f"device {device} ({name}), torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
     table = Table("", "loop, ms", "dir_bench, ms", "times faster", "loop, peak MiB", "dir_bench, peak MiB")
@@ -245,13 +245,6 @@ def report(lines: list[Measured], device: torch.device) -> None:
         ratio = line.loop_ms / line.ours_ms
         table.add_row(line.what, f"{line.loop_ms:.3f}", f"{line.ours_ms:.3f}", f"{ratio:.1f}", *peaks)
     console.print(table)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def main() -> None:

@@ -24,17 +24,15 @@ if __name__ == "__main__":
     os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # torch's profiler says much on stderr
 
 import torch
-from bench_fds import _processor
+from bench_common import make_trainer, processor, seconds
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import profile
 
-from dir_bench import assembly, config, experiment
+from dir_bench import config, experiment
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.datasets.base import Data
-from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
-from dir_bench.task import Task
 from dir_bench.training.trainer import Trainer
 
 METHODS = (
@@ -70,35 +68,19 @@ def settings_of(method: str, common: Sequence[str]) -> Config:
     return experiment.stage_one_config(settings) if settings.stages.first else settings
 
 
-def make_trainer(settings: Config, data: Data, folder: Path, device: str, views: int | None = None) -> Trainer:
-    """Return a trainer that never evaluates; `views` of each sample, or as many as its method needs."""
-    settings.trainer.accelerator = device
-    settings.trainer.eval_every = settings.trainer.epochs = 10**6
-    fabric = assembly.build_fabric(settings, "auto", 1)
-    task = Task.of(settings, data.train.label_counts)
-    network = assembly.build_network(settings, data)
-    trainer = assembly.build_trainer(
-        fabric, settings, RunFolder(folder), assembly.train_on(data, network, fabric.device), task, network
-    )
+def trainer_of(settings: Config, data: Data, folder: Path, device: str, views: int | None = None) -> Trainer:
+    """Return a trainer that saves nothing either; `views` of each sample, or as many as its method needs."""
+    trainer = make_trainer(settings, data, folder, device)
     trainer._save = lambda: None  # type: ignore[method-assign]  # costs the same for all; `bench_train.py` has it
     if views is not None:
         trainer.loader = replace(trainer.loader, views=views)
     return trainer
 
 
-def seconds(trainer: Trainer) -> float:
+def epoch_seconds(trainer: Trainer) -> float:
     """Take an epoch; return its time, of the process on a CPU."""
-    clock = time.process_time if trainer.fabric.device.type == "cpu" else time.perf_counter
-    _wait(trainer)
-    start = clock()
-    trainer.train_epoch()
-    _wait(trainer)
-    return clock() - start
-
-
-def _wait(trainer: Trainer) -> None:
-    if trainer.fabric.device.type == "cuda":
-        torch.cuda.synchronize(trainer.fabric.device)
+    device = trainer.fabric.device
+    return seconds(trainer.train_epoch, device, time.process_time if device.type == "cpu" else time.perf_counter)
 
 
 def peak_mib(trainer: Trainer) -> float:
@@ -128,20 +110,20 @@ def measure(methods: Sequence[str], common: Sequence[str], data: Data, device: s
     """Return what each method costs against VANILLA; one of two views twice, against VANILLA on one and on two."""
     with tempfile.TemporaryDirectory() as folder:
         vanilla = {
-            views: make_trainer(settings_of("vanilla", common), data, Path(folder) / f"vanilla{views}", device, views)
+            views: trainer_of(settings_of("vanilla", common), data, Path(folder) / f"vanilla{views}", device, views)
             for views in (1, 2)
         }
         pairs: list[tuple[str, int, Trainer]] = []
         for method in methods:
-            trainer = make_trainer(settings_of(method, common), data, Path(folder) / method, device)
+            trainer = trainer_of(settings_of(method, common), data, Path(folder) / method, device)
             pairs += [(method, views, trainer) for views in range(1, trainer.loader.views + 1)]
         times: list[list[tuple[float, float]]] = [[] for _ in pairs]
         for number in range(WARM_UP + rounds):
             for (_, views, trainer), taken in zip(pairs, times, strict=True):
-                first = seconds(vanilla[views])
-                taken += [(seconds(trainer), first)] if number >= WARM_UP else []
+                first = epoch_seconds(vanilla[views])
+                taken += [(epoch_seconds(trainer), first)] if number >= WARM_UP else []
                 if number < WARM_UP:
-                    seconds(trainer)
+                    epoch_seconds(trainer)
         peaks = {id(trainer): peak_mib(trainer) for trainer in [*vanilla.values(), *(pair[2] for pair in pairs)]}
     return [
         Costs(
@@ -194,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(settings.trainer.threads or 1)
         data: Data = config.build(settings.dataset.source).load()
         costs = measure(asked.methods, common, data, asked.device, asked.rounds)
-    name = torch.cuda.get_device_name() if asked.device == "cuda" else _processor()
+    name = torch.cuda.get_device_name() if asked.device == "cuda" else processor()
     console = Console(width=120)
     console.print(
         f"{name}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads; {asked.backbone}, batch "

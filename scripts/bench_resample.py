@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 import torch
-from bench_fds import _processor
+from bench_common import processor
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -86,7 +86,7 @@ def main() -> None:
     mine = nearest_neighbours(torch.from_numpy(members).to(device), NEIGHBOURS).indices[samples]
     agree = sum(set(one) == set(other) for one, other in zip(theirs, mine, strict=True))
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     console = Console(width=120)
     console.print(f"device {device} ({name}), torch {torch.__version__}, {torch.get_num_threads()} CPU thread(s)")
     sizes = ", ".join(f"{len(index):,}" for index in asked)

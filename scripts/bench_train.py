@@ -13,19 +13,16 @@ import contextlib
 import io
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from bench_epoch import seconds
-from bench_fds import _processor
+from bench_common import make_trainer, processor, seconds
 from rich.console import Console
 from rich.table import Table
 
-from dir_bench import assembly, config, inspection
+from dir_bench import config, inspection
 from dir_bench.datasets.base import Data
-from dir_bench.results.store import RunFolder
-from dir_bench.task import Task
 from dir_bench.training.trainer import Trainer
 
 VARIANTS = {
@@ -37,52 +34,42 @@ VARIANTS = {
 CEILING = "ceiling: the same steps on ready tensors"
 
 
-def make_trainer(overrides: list[str], device: str, folder: Path) -> Trainer:
-    """Return a trainer of these settings that never evaluates."""
-    settings = config.compose([*overrides, "trainer.eval_every=1000000", "trainer.epochs=1000000"])
-    settings.trainer.accelerator = device
-    fabric = assembly.build_fabric(settings, "auto", 1)
-    data: Data = config.build(settings.dataset.source).load()
-    task = Task.of(settings, data.train.label_counts)
-    network = assembly.build_network(settings, data)
-    return assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
-
-
 def steps_on_ready_tensors(trainer: Trainer) -> Callable[[], None]:
     """Return what takes an epoch's optimiser steps on its first batch over and over."""
     _, tensors = next(trainer._batches(trainer.loader, 0))
     inputs, targets = trainer.train.prepare(*tensors)
-    goal = targets.unsqueeze(-1) if targets.dim() == 1 else targets
+    goal = trainer.head.in_network_units(targets.unsqueeze(-1) if targets.dim() == 1 else targets)
 
     def epoch() -> None:
         trainer.network.train()
         for _ in range(len(trainer.loader)):
-            prediction, _ = trainer.network(inputs)
-            trainer.fabric.backward((prediction.float() - goal / trainer.head.target_scale).abs().mean())
+            prediction, *_ = trainer.network(inputs)
+            trainer.fabric.backward((prediction.float() - goal).abs().mean())
             trainer.optimizer.step()
             trainer.optimizer.zero_grad(set_to_none=True)
 
     return epoch
 
 
-def measure(common: list[str], device: str, rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Return the seconds of each epoch, by variant."""
+def measure(common: list[str], device: str, rounds: int, folder: Path) -> tuple[int, dict[str, list[float]]]:
+    """Return the number of training samples, and the seconds of each epoch, by variant."""
+    data: Data = config.build(config.compose(common).dataset.source).load()
     trainers = {
-        name: make_trainer([*common, *more], device, folder / str(number))
-        for number, (name, more) in enumerate(VARIANTS.items())
+        name: make_trainer(config.compose([*common, *more]), data, folder / str(number), device)
+        for number, (name, more) in enumerate({CEILING: [], **VARIANTS}.items())
     }
-    ceiling = make_trainer(common, device, folder / "ceiling")
+    ceiling = trainers.pop(CEILING)
     actions: dict[str, Callable[[], None]] = {CEILING: steps_on_ready_tensors(ceiling)}
     actions |= {name: trainer.train_epoch for name, trainer in trainers.items()}
     times: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(rounds + 2):
         for name in list(actions)[:: 1 if number % 2 else -1]:
-            taken = seconds(actions[name])
+            taken = seconds(actions[name], ceiling.fabric.device)
             times[name] += [taken] if number >= 2 else []
-    return times
+    return len(data.train), times
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="agedb", choices=("agedb", "nyud2"))
     parser.add_argument("--images", type=int, default=256, help="pictures of the stand-in")
@@ -92,7 +79,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     backbone = asked.backbone or ("resnet18" if asked.dataset == "agedb" else "depth_resnet18")
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -101,9 +88,8 @@ def main() -> None:
             *(f"dataset={asked.dataset}", f"paths.data={folder}", f"backbone={backbone}"),
             *(f"trainer.batch_size={asked.batch}", f"trainer.precision={asked.precision}", *asked.set),
         ]
-        times = measure(common, asked.device, asked.rounds, Path(folder) / "runs")
-        samples = len(make_trainer(common, asked.device, Path(folder)).train)
-    name = torch.cuda.get_device_name() if asked.device == "cuda" else _processor()
+        samples, times = measure(common, asked.device, asked.rounds, Path(folder) / "runs")
+    name = torch.cuda.get_device_name() if asked.device == "cuda" else processor()
     print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads; {' '.join(common[2:])}")
     table = Table("an epoch of", "s", "images/s", "against the ceiling", "against the trainer", box=None)
     for what, taken in times.items():

@@ -1,21 +1,47 @@
-"""scripts/bench_methods.py on very little: it sets each method against VANILLA on as many views."""
+"""The scripts that time training, on very little: that they go through the trainer of today, and what they tell."""
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 
-def test_methods_are_set_against_vanilla_on_one_view_and_on_as_many_as_they_need(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    bench, threads = importlib.import_module("bench_methods"), torch.get_num_threads()
-    asked = ["--backbone", "mlp", "--samples", "40", "--batch", "16", "--rounds", "2", "--set", "backbone.hidden=[8,4]"]
-    bench.main([*asked, "--methods", "conr"])
+    threads = torch.get_num_threads()
+    yield importlib.import_module
     torch.set_num_threads(threads)
+
+
+def test_methods_are_set_against_vanilla_on_one_view_and_on_as_many_as_they_need(scripts, capsys):
+    asked = ["--backbone", "mlp", "--samples", "40", "--batch", "16", "--rounds", "2", "--set", "backbone.hidden=[8,4]"]
+    scripts("bench_methods").main([*asked, "--methods", "conr"])
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert "mlp, batch 16, 40 samples, 2 rounds" in head
     assert [row.split()[:3] for row in rows] == [["conr", "1", "view"], ["conr", "2", "views"]]
     assert all(float(row.split()[4]) > 0.5 for row in rows)
+
+
+def test_training_is_set_against_its_ceiling(scripts, capsys):
+    asked = ["--images", "24", "--batch", "8", "--backbone", "cnn", "--rounds", "1"]
+    small = ["dataset.source.size=8", "dataset.source.padding=0", "backbone.channels=[4]", "backbone.feature_dim=4"]
+    bench = scripts("bench_train")
+    bench.main([*asked, "--set", *small, "dataset.standardize=true"])
+    _, _, *rows, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("median of 1 rounds")
+    names = [bench.CEILING, *bench.VARIANTS]
+    assert [row.strip().startswith(name) for row, name in zip(rows, names, strict=True)] == [True] * 5
+    assert rows[0].split()[-4:-2] == ["+0.0", "%"]
+
+
+def test_the_share_of_fds_in_an_epoch_is_told(scripts, capsys):
+    small = ["n_train=48", "n_val_per_bin=1", "n_test_per_bin=1", "size=16"]
+    changed = [*(f"dataset.source.{each}" for each in small), "backbone.channels=[4]", "backbone.feature_dim=4"]
+    scripts("bench_epoch").report("cpu", 1, changed)
+    first, *shares, last = capsys.readouterr().out.splitlines()
+    assert "without FDS" in first
+    assert [share.split()[0] for share in shares] == ["stream:", "pass:"]
+    assert float(last.split()[-3]) > 0

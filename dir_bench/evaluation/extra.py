@@ -28,7 +28,7 @@ HIGHER = ("pearson", "spearman", "ccc")
 """Errors of every regression of which more is better."""
 FURTHER = ("bmae", "bins", "bias", "slope", "ccc", "w1", "sera")
 """What `evaluation.further` adds to them."""
-UNCERTAINTY = ("nll", "crps", "coverage", "width", "uce", "uce_std")
+UNCERTAINTY = ("nll", "crps", "coverage", "width", "uce", "uce_std", "ause")
 """What `evaluation.uncertainty` adds where a head says how sure it is."""
 IDEAL = {"bias": 0.0, "slope": 1.0, "coverage": 0.9}
 """Those that are best at a value, and worse on both sides of it."""

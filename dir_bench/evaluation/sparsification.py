@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def sparsification_error(error: ArrayLike, uncertainty: ArrayLike) -> float:
+def sparsification_error(error: ArrayLike, uncertainty: ArrayLike) -> float | None:
     """Return the AUSE: leave out the least certain samples first, or those with the largest errors; compare.
 
     Samples go one by one, until one is left, and the mean error of the rest is taken each time. The difference of both
@@ -15,10 +15,10 @@ def sparsification_error(error: ArrayLike, uncertainty: ArrayLike) -> float:
 
     Args:
         error: Absolute errors, shape ``(n,)``.
-        uncertainty: Larger means less certain, shape ``(n,)``.
+        uncertainty: Larger means less certain, shape ``(n,)``; of equal ones the last is left out first.
 
     Returns:
-        NaN for fewer than three samples.
+        None for fewer than three samples, NaN where a number is not finite.
 
     Source:
         Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical Flow", ECCV 2018,
@@ -26,6 +26,8 @@ def sparsification_error(error: ArrayLike, uncertainty: ArrayLike) -> float:
     """
     error, uncertainty = np.asarray(error, np.float64), np.asarray(uncertainty, np.float64)
     if len(error) < 3:
+        return None
+    if not np.isfinite(error.sum() + uncertainty.sum()):
         return float("nan")
     difference = _left(error, uncertainty) - _left(error, error)
     largest = difference.max()
@@ -38,9 +40,3 @@ def _left(error: NDArray[np.float64], order: NDArray[np.float64]) -> NDArray[np.
     """Return the mean error of what is left after 1, 2, … n − 1 samples went, the largest by `order` first."""
     means = np.cumsum(error[np.argsort(order, kind="stable")]) / np.arange(1, len(error) + 1)
     return means[:-1][::-1]
-
-
-def gaussian_nll(error: ArrayLike, variance: ArrayLike) -> float:
-    """Return the mean of −log of a normal density, given errors and predicted variances, each of shape ``(n,)``."""
-    error, variance = np.asarray(error, np.float64), np.asarray(variance, np.float64)
-    return float(np.mean(0.5 * (np.log(2 * np.pi * variance) + np.square(error) / variance)))

@@ -12,6 +12,7 @@ from scipy import special
 
 from dir_bench.evaluation.extra import IDEAL, UNCERTAINTY
 from dir_bench.evaluation.metrics import Errors, FloatArray
+from dir_bench.evaluation.sparsification import sparsification_error
 
 LEVEL = IDEAL["coverage"]
 """Of the intervals whose coverage and width are told: central ones."""
@@ -79,7 +80,7 @@ FAMILIES: Mapping[str, Family] = {
 def uncertainty_errors(
     prediction: ArrayLike, target: ArrayLike, family: str, std: ArrayLike, df: ArrayLike | None = None
 ) -> Errors:
-    """Return nll, crps, coverage, width, uce and uce_std of predictive distributions; all None without samples.
+    """Return nll, crps, coverage, width, uce, uce_std and ause of predictive distributions; all None without samples.
 
     nll: the mean of -log density at the target.
     crps: the mean continuous ranked probability score, label units; that of a point is its absolute error.
@@ -89,6 +90,7 @@ def uncertainty_errors(
         head that is right about itself, whatever its family is.
     uce_std: the same of the standard deviation in place of the expected error, as the code of UVOTE has it. A
         calibrated head does not get 0: E|e| is std / √2 of Laplace's and 0.80 std of a normal distribution.
+    ause: how far the order of standard deviations is from that of errors, 0 … 1, see `sparsification_error`.
 
     Args:
         prediction: Means of the distributions, label units, shape ``(n,)``.
@@ -122,7 +124,11 @@ def uncertainty_errors(
     means = {"nll": nll, "crps": score, "coverage": covered, "width": 2 * reach}
     errors: Errors = {name: float(np.mean(values)) for name, values in means.items()}
     size = np.abs(error)
-    return errors | {"uce": _calibration_error(size, expected), "uce_std": _calibration_error(size, deviation)}
+    return errors | {
+        "uce": _calibration_error(size, expected),
+        "uce_std": _calibration_error(size, deviation),
+        "ause": sparsification_error(size, deviation),
+    }
 
 
 def _calibration_error(error: FloatArray, expected: FloatArray) -> float:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dir_bench.backbones.base import Backbone
+from dir_bench.config import resolve_target
 from dir_bench.errors import RunFailed, UserError
-from dir_bench.methods.part import Facts, Head, Labelled, refuse_maps
+from dir_bench.methods.part import Facts, FeatureSet, Head, Part, refuse_maps
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
@@ -38,8 +39,8 @@ class Fitted(Head):
     """
 
     fitted = True
-    weighted: ClassVar[bool] = True
-    """Whether samples may have weights."""
+    heeds: ClassVar[frozenset[str]] = frozenset({"samples", "weigh"})
+    """Hooks of other parts that have an effect: whether it may be given other samples, and weights for them."""
     reads_features: ClassVar[bool] = True
     """Whether it predicts from features at all."""
 
@@ -58,8 +59,10 @@ class Fitted(Head):
                 f"fds={config.fds.name} forms features while they are trained, and {cls.__name__} trains none: drop "
                 "it, or learn them in a first stage (stages.name=vanilla)"
             )
-        if config.reweight.on and not cls.weighted:
-            raise UserError(f"reweight={config.reweight.name} has no meaning for {cls.__name__}: drop it")
+        for name, hook in {"reweight": "weigh", "resample": "samples"}.items():
+            if (group := getattr(config, name)).on and hook not in cls.heeds:
+                raise UserError(f"{name}={group.name} has no meaning for {cls.__name__}: drop it")
+        cls._check_parts(config)
         if config.backbone.get("features", True) and not config.stages.on and cls.reads_features:
             log.warning(
                 "%s gets the features of %s as it begins: stages.name=vanilla trains it first (as method=vanilla_knn "
@@ -72,6 +75,25 @@ class Fitted(Head):
                 f"trainer.devices={config.trainer.devices}: {cls.__name__} is fitted by one process; set it to 1, and "
                 "name a finished run in stages.from_run if the first stage needs more"
             )
+
+    @classmethod
+    def _check_parts(cls, config: Config) -> None:
+        """Each other part has to act, in a first stage or by a hook that is heeded here; none by one that is not."""
+        for name, node in config.parts.items():
+            part = resolve_target(node)
+            if name == "head" or not (isinstance(part, type) and issubclass(part, Part)):
+                continue
+            own = {hook for hook in ("samples", "weigh") if getattr(part, hook) is not getattr(Part, hook)}
+            if alien := sorted(own - cls.heeds):
+                raise UserError(
+                    f"parts.{name}: {part.__name__} acts by `{alien[0]}`, which has no meaning for {cls.__name__}: "
+                    "drop it"
+                )
+            if not (own or config.stages.on):
+                raise UserError(
+                    f"parts.{name}: {part.__name__} acts in training steps, and {cls.__name__} takes none: drop it, or "
+                    "learn features in a first stage (stages.name=vanilla)"
+                )
 
     def make_regressor(self, backbone: Backbone) -> nn.Module:
         """Return what hands the features on."""
@@ -99,7 +121,7 @@ class TrainMedian(Fitted):
     """
 
     median: Tensor
-    weighted = False
+    heeds = frozenset()
     reads_features = False
 
     def __init__(self, facts: Facts) -> None:
@@ -110,13 +132,6 @@ class TrainMedian(Fitted):
             below = np.concatenate([[0], np.cumsum(facts.counts)])
             value = np.interp(below[-1] / 2, below, facts.bins.edges)
         self.register_buffer("median", torch.tensor((float(value) - self.target_shift) / self.target_scale))
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        """It is that of the labels as they are."""
-        super().check(config)
-        if config.resample.on:
-            raise UserError(f"resample={config.resample.name} has no meaning for {cls.__name__}: drop it")
 
     def decode(self, output: Tensor) -> Tensor:
         """Return the median for all."""
@@ -149,9 +164,9 @@ class _OnFeatures(Fitted):
     def _standard(self, features: Tensor) -> Tensor:
         return (features.to(self.mean.device) - self.mean) / self.spread
 
-    def _units(self, labelled: Labelled) -> NDArray[np.float64]:
+    def _units(self, known: FeatureSet) -> NDArray[np.float64]:
         """Return targets in network units."""
-        return self.in_network_units(labelled.targets.double()).numpy()
+        return self.in_network_units(known.targets.double()).numpy()
 
     def _error(self, features: Tensor, units: NDArray[np.float64]) -> float:
         """Return the MAE of predictions from features, network units."""
@@ -171,7 +186,7 @@ class KNN(_OnFeatures):
 
     features: Tensor
     targets: Tensor
-    weighted = False
+    heeds = frozenset({"samples"})
 
     def __init__(self, facts: Facts, k: int = 5) -> None:
         super().__init__(facts)
@@ -181,7 +196,7 @@ class KNN(_OnFeatures):
         self.register_buffer("features", torch.zeros(0, facts.feature_dim))
         self.register_buffer("targets", torch.zeros(0))
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Remember the training samples."""
         known = train()
         self._standardise(known.features)
@@ -216,7 +231,7 @@ class Ridge(_OnFeatures):
         self.register_buffer("bias", torch.zeros(()))
         self.register_buffer("alpha", torch.tensor(self.alphas[0]))
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Fit with each penalty, and keep the best on validation."""
         from sklearn import linear_model  # a second, which other methods do not need
 
@@ -281,7 +296,7 @@ class GradientBoosting(_OnFeatures):
         self.register_buffer("below", torch.zeros(0, 1, 2, dtype=torch.int64))
         self.register_buffer("value", torch.zeros(0, 1))
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Grow the trees, and take them over as arrays.
 
         Raises:

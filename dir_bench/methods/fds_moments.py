@@ -19,6 +19,11 @@ def wide_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def in_single(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 at least: half precision is widened, float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def labels_per_feature(features: Tensor, labels: Tensor) -> Tensor:
     """Return the labels in the shape of the features without their channel dimension.
 

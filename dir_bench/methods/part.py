@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -76,6 +76,7 @@ class Step:
         features: Of the backbone, shape ``(b, d)`` or ``(b, d, h, w)``; None before the forward pass.
         fed: What the regressor was given: the features after every part's `calibrate`.
         output: Of the regressor, shape ``(b, outputs)`` or ``(b, outputs, h, w)``.
+        kept: By part, what it keeps of the forward pass until `after_step`, which comes behind the update.
     """
 
     epoch: int
@@ -87,10 +88,11 @@ class Step:
     features: Tensor | None = None
     fed: Tensor | None = None
     output: Tensor | None = None
+    kept: dict[Part, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Labelled:
+class FeatureSet:
     """A split as a head sees it that is fitted at once; on the CPU, in the split's order.
 
     Attributes:
@@ -163,7 +165,7 @@ class Part(nn.Module):
         backward()
 
     def after_step(self, step: Step) -> None:
-        """Look at a step whose update is done. Nothing has to wait for the device."""
+        """Look at a step whose update is done, at its first pass if there were more; nothing has to wait for it."""
 
     def begin_second_stage(self, first: Mapping[str, Tensor]) -> None:
         """Be told the state that the same part has in the selected checkpoint of stage one; empty if it had none."""
@@ -236,7 +238,7 @@ class Head(Part):
     def initialise(self, regressor: nn.Module) -> None:
         """Give the last layer the weights that it begins with, from torch's random numbers; else it keeps its own."""
 
-    def fit(self, train: Callable[[], Labelled], val: Callable[[], Labelled]) -> None:
+    def fit(self, train: Callable[[], FeatureSet], val: Callable[[], FeatureSet]) -> None:
         """Learn from features, if `fitted`. Each call of `train` or `val` is a pass over that split.
 
         What is learned has to lie in buffers: the checkpoint has them, and nothing else.

@@ -159,9 +159,9 @@ class SRL(Part):
         refuse_maps(config, "SRL")
 
     def directions(self, features: Tensor) -> Tensor:
-        """Return features, projected, on the sphere: float32 at least, shape ``(n, width)``."""
-        projected = features if self.projector is None else self.projector(features)
-        return normalize(projected.float(), dim=1)
+        """Return features, projected, on the sphere: of the points' precision, shape ``(n, width)``."""
+        features = features.to(self.points.dtype)
+        return normalize(features if self.projector is None else self.projector(features), dim=1)
 
     def index(self, targets: Tensor) -> Tensor:
         """Return the place of each target's bin among those in use."""
@@ -170,10 +170,11 @@ class SRL(Part):
     def penalty(self, step: Step) -> Tensor | None:
         """Return the weighted regularisers of the batch; nothing in the first epoch."""
         assert step.features is not None
+        directions, index = self.directions(step.features), self.index(step.targets)
+        step.kept[self] = directions.detach(), index
         if step.epoch == 0:
             # Where several processes run, each parameter has to have a gradient.
-            return None if self.projector is None else 0 * self.directions(step.features).sum()
-        directions, index = self.directions(step.features), self.index(step.targets)
+            return None if self.projector is None else 0 * directions.sum()
         total, count = sums_by_label(directions, index, len(self.labels))
         centroids = torch.where(count[:, None] > 0, normalize(total, dim=1), self.memory)
         here = self.remembered | (count > 0)
@@ -195,10 +196,9 @@ class SRL(Part):
     @torch.no_grad()
     def after_step(self, step: Step) -> None:
         """Add the directions of a step."""
-        assert step.features is not None
         assert self._epoch is not None
-        total, count = self._epoch
-        directions, index = self.directions(step.features).to(total.dtype), self.index(step.targets)
+        (directions, index), (total, count) = step.kept.pop(self), self._epoch
+        directions = directions.to(total.dtype)
         total.index_add_(0, index, directions)
         count.index_add_(0, index, torch.ones_like(directions[:, 0]))
 

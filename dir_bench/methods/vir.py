@@ -27,10 +27,11 @@ from torch import Tensor, nn
 
 from dir_bench.errors import UserError
 from dir_bench.labels import bin_weights
-from dir_bench.methods.fds_moments import Moments
+from dir_bench.methods.fds_moments import Moments, in_single
 from dir_bench.methods.fds_part import FDSPart
 from dir_bench.methods.part import Facts, Head, Step
 from dir_bench.methods.vir_evidence import (
+    LEAST,
     NIG,
     as_normal,
     as_observations,
@@ -42,9 +43,6 @@ from dir_bench.methods.vir_prm import PRM
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
-
-LEAST = 1e-6
-"""A variance that is as good as none, and has a root with a gradient and a logarithm."""
 
 
 class ProbabilisticFeatures(PRM, FDSPart):
@@ -83,6 +81,7 @@ class ProbabilisticFeatures(PRM, FDSPart):
         nn.init.constant_(self.spread.bias, float(torch.tensor(variance).expm1().log()))
         self.decoder = nn.Linear(width, width)
         self._latent: tuple[Tensor, Tensor, Tensor] | None = None
+        self._given: Tensor | None = None
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -95,16 +94,17 @@ class ProbabilisticFeatures(PRM, FDSPart):
 
     def moments_of(self, features: Tensor) -> Tensor:
         """Return [mean | variance] of each sample (of each pixel), shape ``(b, 2d)`` or ``(b, 2d, h, w)``."""
-        features = features.float()
-        spread = self.spread(features.movedim(1, -1)).movedim(-1, 1).float()
+        features = in_single(features)
+        spread = in_single(self.spread(features.movedim(1, -1)).movedim(-1, 1))
         return torch.cat(as_normal(torch.cat([features, spread], 1)), 1)
 
     def calibrate(self, features: Tensor, targets: Tensor, epoch: int) -> Tensor:
         """Return a sample of each calibrated normal, of torch's random numbers."""
-        mean, variance = self.smooth(self.moments_of(features), targets, epoch).chunk(2, 1)
+        moments = self.moments_of(features)
+        mean, variance = self.smooth(moments, targets, epoch).chunk(2, 1)
         variance = variance.clamp(min=LEAST)
         sample = mean + variance.sqrt() * torch.randn_like(mean)
-        self._latent = mean, variance, sample
+        self._latent, self._given = (mean, variance, sample), moments.detach()
         return sample.to(features.dtype)
 
     def penalty(self, step: Step) -> Tensor:
@@ -112,15 +112,17 @@ class ProbabilisticFeatures(PRM, FDSPart):
         assert step.features is not None
         assert self._latent is not None
         (mean, variance, sample), self._latent = self._latent, None
-        decoded = self.decoder(sample.movedim(1, -1)).movedim(-1, 1).float()
-        missed: Tensor = (decoded - step.features.detach().float()).square().mean()
+        step.kept[self], self._given = self._given, None
+        decoded = in_single(self.decoder(sample.movedim(1, -1)).movedim(-1, 1))
+        missed: Tensor = (decoded - in_single(step.features.detach())).square().mean()
         divergence = kl_from_standard_normal(mean, variance.log()).mean() / mean.shape[1]
         return self.reconstruction * (missed + self.divergence * divergence)
 
     def _gather(self, moments: Moments, step: Step) -> None:
-        assert step.features is not None
-        with torch.no_grad():
-            moments.add(self.moments_of(step.features), step.targets)
+        given = step.kept.pop(self, self._given)  # a walk has no penalties
+        self._latent = self._given = None
+        assert given is not None
+        moments.add(given, step.targets)
 
     def report(self) -> dict[str, float]:
         """Return how far the moments are from themselves smoothed, once there are some."""

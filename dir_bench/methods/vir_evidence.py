@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+LEAST = 1e-6
+"""A variance that is as good as none, and has a root with a gradient and a logarithm."""
+
 
 class NIG(NamedTuple):
     """Parameters of normal-inverse-gamma distributions, of shapes that broadcast."""
@@ -61,19 +64,6 @@ def evidential(target: Tensor, nig: NIG, regulariser: float) -> Tensor:
     return nig_nll(target, nig) + regulariser * nig_regulariser(target, nig)
 
 
-def nig_kl(one: NIG, other: NIG) -> Tensor:
-    """Return the divergence of `one` from `other`, as published: with alpha − 1 where the exact one has alpha."""
-    return (
-        0.5 * (one.alpha - 1) / one.beta * other.v * (other.gamma - one.gamma).square()
-        + 0.5 * (other.v / one.v - (other.v / one.v).log() - 1)
-        + other.alpha * (one.beta / other.beta).log()
-        - torch.lgamma(one.alpha)
-        + torch.lgamma(other.alpha)
-        + (one.alpha - other.alpha) * torch.digamma(one.alpha)
-        - (one.beta - other.beta) * one.alpha / one.beta
-    )
-
-
 def posterior(
     mean: Tensor,
     count: Tensor,
@@ -103,16 +93,10 @@ def as_observations(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, softplus(count, beta=0.1) + 2, softplus(omega, beta=0.1)
 
 
-def as_nig(output: Tensor) -> NIG:
-    """Return the distribution that four channels stand for directly, without pseudo-observations."""
-    gamma, v, alpha, beta = output.chunk(4, dim=1)
-    return NIG(gamma, softplus(v, beta=0.01), softplus(alpha, beta=0.01) + 1, softplus(beta, beta=0.01))
-
-
 def as_normal(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance (1e-6 at least) that the two halves of the channels stand for."""
+    """Return mean and variance (`LEAST` at least) that the two halves of the channels stand for."""
     mean, variance = output.chunk(2, dim=1)
-    return mean, softplus(variance) + 1e-6
+    return mean, softplus(variance) + LEAST
 
 
 def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -128,7 +128,10 @@ def _encodes(value: str) -> bool:
     return True
 
 
-NOT_NEGATIVE = ("mae", "mse", "rmse", "gm", "bmae", "bins", "w1", "sera", "crps", "coverage", "width", "uce", "uce_std")
+NOT_NEGATIVE = (
+    *("mae", "mse", "rmse", "gm", "bmae", "bins", "w1", "sera"),
+    *("crps", "coverage", "width", "uce", "uce_std", "ause"),
+)
 
 
 def _error(value: Any) -> str:

@@ -38,7 +38,8 @@ def smallest_batch(network: nn.Module, split: Split, batch_size: int, fabric: Fa
     training = network.training
     with torch.no_grad():
         inputs, _ = split.prepare(fabric.to_device(split.fetch(np.arange(2), None)), None)
-        network.eval()(inputs)
+        with fabric.autocast():
+            network.eval()(fabric.strategy.precision.convert_input(inputs))
     network.train(training)
     for hook in hooks:
         hook.remove()

@@ -13,7 +13,7 @@ from torch import Tensor
 from dir_bench.datasets.base import IntArray, Split
 from dir_bench.labels import TargetBins
 from dir_bench.methods.fds_moments import LabelSlots, Moments
-from dir_bench.methods.part import Labelled
+from dir_bench.methods.part import FeatureSet
 from dir_bench.training.loaders import eval_batches, on_device
 
 if TYPE_CHECKING:
@@ -29,18 +29,16 @@ def feature_batches(trainer: Trainer, split: Split) -> Iterator[tuple[IntArray, 
     module, settings, fabric = trainer.module, trainer.settings, trainer.fabric
     module.eval()
     batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
-    labelled_batches = (
-        (index, (inputs, torch.from_numpy(np.asarray(split.targets[index])))) for index, inputs in batches
-    )
+    given = ((index, (inputs, torch.from_numpy(np.asarray(split.targets[index])))) for index, inputs in batches)
     with torch.no_grad():
-        for index, tensors in on_device(labelled_batches, fabric):
+        for index, tensors in on_device(given, fabric):
             inputs, targets = split.prepare(*tensors)
             with fabric.autocast():
                 features = module.backbone(fabric.strategy.precision.convert_input(inputs))
             yield index, features, targets
 
 
-def labelled(trainer: Trainer, split: Split) -> Labelled:
+def feature_set(trainer: Trainer, split: Split) -> FeatureSet:
     """Return the features, targets and weights of a split with one target a sample, in one pass of one process."""
     places: list[Tensor] = []
     features: list[Tensor] = []
@@ -57,7 +55,7 @@ def labelled(trainer: Trainer, split: Split) -> Labelled:
     order = torch.cat(places).argsort()
     weight = torch.cat(weights)[order]
     alike = bool((weight == weight[0]).all())
-    return Labelled(torch.cat(features)[order], torch.cat(targets)[order], None if alike else weight)
+    return FeatureSet(torch.cat(features)[order], torch.cat(targets)[order], None if alike else weight)
 
 
 def feature_statistics(trainer: Trainer, split: Split, bins: TargetBins) -> dict[str, npt.NDArray[Any]]:

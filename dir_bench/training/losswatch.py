@@ -36,7 +36,7 @@ class LossWatch:
         """Add a batch's loss, summed over its samples, of which there are `samples` over all processes."""
         bad = ~(loss_sum.abs() <= self.limit * samples)  # true for NaN too
         self._bad_batch = torch.where(bad & (self._bad_batch < 0), batch, self._bad_batch)
-        self._sum += loss_sum.double()
+        self._sum += loss_sum.to(self._sum.dtype)
         self._count += samples
 
     def first_bad(self) -> int | None:

@@ -21,6 +21,7 @@ class Network(nn.Module):
     """
 
     backbone: Backbone
+    head: Head
 
     def __init__(self, backbone: Backbone, regressor: nn.Module, parts: Mapping[str, Part]) -> None:
         super().__init__()
@@ -34,11 +35,6 @@ class Network(nn.Module):
     def parts(self) -> list[Part]:
         """The parts, in their order."""
         return [cast(Part, self.get_submodule(name)) for name in self.part_names]
-
-    @property
-    def family(self) -> str | None:
-        """Of the head's predictive distribution; None: it gives none."""
-        return cast(Head, self.get_submodule("head")).family
 
     def forward(self, inputs: Any, targets: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Return the regressor's output, the backbone's features, and what the regressor was given.

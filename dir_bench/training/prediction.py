@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dir_bench.datasets.base import Split
 from dir_bench.errors import UserError
-from dir_bench.methods.part import Head
 from dir_bench.schema import TrainerConfig
 from dir_bench.training.loaders import eval_batches, on_device
 from dir_bench.training.network import Network
@@ -33,7 +32,7 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
     scaled, so saved predictions say all there is.
     """
     network.eval()
-    head: Head = network.get_submodule("head")  # type: ignore[assignment]
+    head = network.head
     places: list[Tensor] = []
     values: dict[str, list[Tensor]] = {}
     batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)

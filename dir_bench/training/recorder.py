@@ -37,10 +37,10 @@ class Recorder:
         self.folder, self.trainer, self.config, self.active = folder, trainer, config, active
         self._writer: SummaryWriter | None = None
         self._bar: Progress | None = None
-        self._last = (0.0, 0)
+        self._last: tuple[float, int | None] = (0.0, None)
 
     def __enter__(self) -> "Recorder":
-        self._last = (time.monotonic(), self.trainer.progress.step)
+        self._last = (time.monotonic(), None)  # where a resumed run stands, its first step tells
         if self.active and self.config.trainer.progress and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
@@ -63,6 +63,10 @@ class Recorder:
 
     def tick(self, step: int) -> None:
         """Move the progress bar."""
+        if self._last[1] is None:
+            self._last = (self._last[0], step - 1)
+            if self._bar is not None:
+                self._bar.reset(self._task, completed=step - 1)
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
@@ -89,7 +93,7 @@ class Recorder:
             self._bar.update(self._task, description=shown)
         elif self.config.trainer.progress:
             total = self.trainer.total_steps
-            made = record["step"] - step  # none by a head that is fitted at once
+            made = 0 if step is None else record["step"] - step  # none by a head that is fitted at once
             left = None if total is None or made == 0 else (total - record["step"]) * record["seconds"] / made
             log.info("%s  %.1f s%s", shown, record["seconds"], "" if left is None else f", {_span(left)} left at most")
 

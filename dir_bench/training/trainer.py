@@ -23,12 +23,12 @@ from torch import Tensor
 from dir_bench.datasets.base import IntArray, Split
 from dir_bench.errors import RunFailed
 from dir_bench.interrupt import Interrupted
-from dir_bench.methods.part import Head, Part, Step
+from dir_bench.methods.part import Part, Step
 from dir_bench.schema import TrainerConfig
 from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import smallest_batch, uncounted
-from dir_bench.training.features import labelled
+from dir_bench.training.features import feature_set
 from dir_bench.training.loaders import Batch, TrainLoader, on_device
 from dir_bench.training.losswatch import LossWatch
 from dir_bench.training.network import Network
@@ -83,9 +83,10 @@ class Trainer:
         self.processes = Processes(self.fabric.world_size)
         self.module: Network = getattr(self.network, "module", self.network)
         self.parts: dict[str, Part] = dict(zip(self.module.part_names, self.module.parts, strict=True))
-        self.head: Head = self.parts["head"]  # type: ignore[assignment]
+        self.head = self.module.head
         self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         views = max(part.views for part in self.parts.values())
+        self._smallest: dict[int, tuple[Split, int]] = {}
         self.loader = replace(self._loader(self.train), draw=self._draw, views=views)
         self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
         self._stop = StopSignals(self.fabric.world_size > 1 or self.head.fitted, lambda: self.progress.step)
@@ -102,8 +103,15 @@ class Trainer:
             augment,
             pin=self.fabric.device.type == "cuda",
             shuffled=shuffled,
-            smallest=smallest_batch(self.module, split, self.settings.batch_size, self.fabric),
+            smallest=self._smallest_batch(split),
         )
+
+    def _smallest_batch(self, split: Split) -> int:
+        """Return how many samples a batch of a split needs, which is found out once."""
+        if id(split) not in self._smallest:  # it is kept, or its number could be another's
+            smallest = smallest_batch(self.module, split, self.settings.batch_size, self.fabric)
+            self._smallest[id(split)] = split, smallest
+        return self._smallest[id(split)][1]
 
     def _draw(self, rng: np.random.Generator) -> IntArray | None:
         return next((drawn for part in self.parts.values() if (drawn := part.draw(rng)) is not None), None)
@@ -180,7 +188,7 @@ class Trainer:
 
     def _fit_head(self) -> None:
         """Let the head learn at once, where nothing takes steps; what this run is stopped in begins again."""
-        self.head.fit(partial(labelled, self, self.train), partial(labelled, self, self.val))
+        self.head.fit(partial(feature_set, self, self.train), partial(feature_set, self, self.val))
         self.progress.finished = True
         self._evaluate()
 
@@ -251,7 +259,8 @@ class Trainer:
         for part in self.parts.values():
             if (weights := part.weigh(targets)) is not None:
                 losses = losses * weights
-        return losses.flatten(1).mean(1).sum()
+        mean: Tensor = losses.flatten(1).mean(1).sum()
+        return mean
 
     def _check_loss(self, including_current: bool = False) -> None:
         """Raise RunFailed, naming step and samples, if a loss since the last look was not finite or too large."""

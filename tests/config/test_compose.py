@@ -169,6 +169,7 @@ def test_one_quirk_can_be_set_alone():
         (["subset=skew_1", "subset.peaks=[{locaton:1}]"], ["'locaton'", "subset.peaks"]),
         (["subset=test_as_train", "subset.test_share=1"], ["subset.test_share=1"]),
         (["subset=skew_2", "dataset=nyud2"], ["subset=skew_2", "NYUD2-DIR", "pixel"]),
+        (["subset=skew_2", "dataset=table"], ["dataset.regions.many_over=null", "set dataset.regions.many_over and"]),
         (["resample=smote"], ["resample=smote", "'smoter'"]),
         (["resample=smogn", "reweight=inv"], ["resample=smogn", "reweight=inv", "twice"]),
         (["method=rrt", "resample=smoter"], ["resample=smoter", "twice"]),

@@ -8,9 +8,9 @@ import torch
 from adapters_fds import check_unlisted_buffers, replay
 from harness import Adapter, Case
 from torch import Tensor
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import conv2d, linear, softplus
 
-from dir_bench.evaluation.sparsification import gaussian_nll, sparsification_error
+from dir_bench.evaluation.uncertainty import uncertainty_errors
 from dir_bench.labels import kernel_window
 from dir_bench.methods import vir_evidence as evidence
 from dir_bench.methods.vir_evidence import NIG
@@ -26,6 +26,25 @@ def both(compute: Callable[[Callable[[str], Tensor]], dict[str, Tensor]], case: 
         arrays = compute(lambda name, dtype=dtype: torch.tensor(case[name], dtype=dtype))
         computed |= {f"{name}_{ending}": array.detach().numpy() for name, array in arrays.items()}
     return computed
+
+
+def nig_kl(one: NIG, other: NIG) -> Tensor:
+    """Return the divergence of `one` from `other`, as published, and in no loss of ours: with alpha − 1 for alpha."""
+    return (
+        0.5 * (one.alpha - 1) / one.beta * other.v * (other.gamma - one.gamma).square()
+        + 0.5 * (other.v / one.v - (other.v / one.v).log() - 1)
+        + other.alpha * (one.beta / other.beta).log()
+        - torch.lgamma(one.alpha)
+        + torch.lgamma(other.alpha)
+        + (one.alpha - other.alpha) * torch.digamma(one.alpha)
+        - (one.beta - other.beta) * one.alpha / one.beta
+    )
+
+
+def as_nig(output: Tensor) -> NIG:
+    """Return the distribution that four channels stand for directly; no head of ours goes without observations."""
+    gamma, v, alpha, beta = output.chunk(4, dim=1)
+    return NIG(gamma, softplus(v, beta=0.01), softplus(alpha, beta=0.01) + 1, softplus(beta, beta=0.01))
 
 
 def run_nig(case: Case) -> dict[str, np.ndarray]:
@@ -46,7 +65,7 @@ def run_nig(case: Case) -> dict[str, np.ndarray]:
         found = {
             "nig_nll": nll,
             "nig_reg": regulariser,
-            "kl_nig": evidence.nig_kl(nig, second),
+            "kl_nig": nig_kl(nig, second),
             "predictive_variance": nig.epistemic,
         }
         for coefficient in coefficients:
@@ -94,7 +113,7 @@ def run_heads(case: Case) -> dict[str, np.ndarray]:
         maps = conv2d(given("Conv2DNormal_in"), given("Conv2DNormal_weight"))
         return {
             "ConjugatePrior_out": torch.cat(evidence.as_observations(output("ConjugatePrior")), 1),
-            "LinearNormalGamma_out": torch.cat(evidence.as_nig(output("LinearNormalGamma")), 1),
+            "LinearNormalGamma_out": torch.cat(as_nig(output("LinearNormalGamma")), 1),
             "LinearNormal_out": torch.cat(evidence.as_normal(output("LinearNormal")), 1),
             "Conv2DNormal_out": torch.cat(evidence.as_normal(maps), 1),
             "kl_div": case.hyperparameters["kl_coeff"] * divergence,
@@ -154,9 +173,9 @@ def run_calibrate(case: Case) -> dict[str, np.ndarray]:
 
 
 def run_uncertainty(case: Case) -> dict[str, np.ndarray]:
-    error, variance = np.abs(case["y_true"] - case["y_pred"]), case["y_var"]
-    found = {"nll": gaussian_nll(error, variance), "ause": sparsification_error(error, variance)}
-    return {f"{name}_{kind}": np.array(value) for name, value in found.items() for kind in ("l1", "l2")}
+    std = np.sqrt(case["y_var"].astype(np.float64))
+    found = uncertainty_errors(case["y_pred"], case["y_true"], "normal", std)
+    return {f"{name}_{kind}": np.array(found[name]) for name in ("nll", "ause") for kind in ("l1", "l2")}
 
 
 ADAPTERS: dict[str, Adapter] = {

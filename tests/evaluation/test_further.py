@@ -117,6 +117,20 @@ def test_a_calibrated_laplace_head_has_no_uce_by_its_expected_error_alone() -> N
     assert found["coverage"] == pytest.approx(0.9, abs=0.005)
 
 
+def test_the_order_of_certainty_is_judged_by_the_errors_that_are_left() -> None:
+    error, variance = np.array([4.0, -1.0, 2.0, -3.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    left = np.array([np.mean([4, 1, 2]), np.mean([4, 1]), 4]) - np.array([2, 1.5, 1])
+    expected = np.trapezoid(left / left.max(), [0, 0.5, 1])
+
+    def ause(error: np.ndarray, std: np.ndarray) -> float | None:
+        return uncertainty_errors(np.zeros(len(error)), error, "normal", std)["ause"]
+
+    assert ause(error, np.sqrt(variance)) == pytest.approx(expected)
+    assert ause(error, np.abs(error)) == 0
+    assert ause(error[:2], variance[:2]) is None
+    assert np.isnan(ause(error, np.array([1.0, np.nan, 1.0, 1.0])))
+
+
 def test_a_head_that_is_certain() -> None:
     found = uncertainty_errors([1.0, 2.0], [1.0, 4.0], "normal", [0.0, 0.0])
     assert (found["crps"], found["coverage"], found["width"], found["uce"]) == (1, 0.5, 0, 1)

@@ -23,7 +23,7 @@ from dir_bench.errors import UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.labels import TargetBins
 from dir_bench.methods import baselines
-from dir_bench.methods.part import Facts, Labelled
+from dir_bench.methods.part import Facts, FeatureSet
 
 BINS = TargetBins.regular(0, 10, 1)
 
@@ -41,7 +41,7 @@ def sample(seed: int, n: int = 60, width: int = 4, whole: bool = False) -> tuple
 
 def fitted(head, train, val, weights=None):
     def given_as(pair, some=None):
-        return lambda: Labelled(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]), some)
+        return lambda: FeatureSet(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]), some)
 
     head.fit(given_as(train, None if weights is None else torch.from_numpy(weights)), given_as(val))
     copy = type(head)(facts(train[1]))
@@ -221,6 +221,15 @@ def test_features_are_those_of_the_run_that_is_named_or_of_vanilla(work):
         (["method=ridge", "mixup=input"], "mixup=input acts in training steps"),
         (["method=ridge", "backbone=mlp", "fds=gaussian"], "first stage"),
         (["method=ridge", "trainer.devices=2"], "fitted by one process"),
+        (
+            ["method=ridge", "+parts.near._target_=dir_bench.methods.ranksim.RankSim"],
+            "parts.near: RankSim acts in training steps",
+        ),
+        (
+            ["method=knn", "+parts.rare._target_=dir_bench.methods.dense_weight.DenseWeight"],
+            "DenseWeight acts by `weigh`",
+        ),
+        (["method=vanilla_knn", "+parts.flat._target_=dir_bench.methods.bsam.BSAM"], "no meaning for KNN: drop it"),
         (["method=train_median", "resample=smoter"], "resample=smoter has no meaning for TrainMedian"),
         (["method=knn", "parts.head.k=0"], "k=0 must be at least 1"),
         (["method=ridge", "parts.head.alpha=-1"], "alpha=-1 must be 0 or more"),
@@ -230,6 +239,14 @@ def test_features_are_those_of_the_run_that_is_named_or_of_vanilla(work):
 def test_what_makes_no_sense_is_refused(work, words, said):
     with pytest.raises(UserError, match=said):
         experiment.run(composed(work, *words))
+
+
+def test_parts_that_act_are_taken(work):
+    weighing = ["+parts.rare._target_=dir_bench.methods.dense_weight.DenseWeight"]
+    learning = ["+parts.near._target_=dir_bench.methods.ranksim.RankSim"]
+    for words in (["method=ridge", *weighing], ["method=vanilla_knn", *learning]):
+        chosen = composed(work, *words)
+        config.resolve_target(chosen.parts["head"]).check(chosen)
 
 
 @pytest.mark.parametrize("method", ["knn", "ridge", "gradient_boosting", "vanilla_knn", "vanilla_ridge"])

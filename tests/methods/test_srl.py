@@ -67,10 +67,11 @@ def test_the_terms_are_their_definitions(seed, kind):
 
 def test_a_bin_that_the_batch_lacks_stands_where_it_is_remembered():
     learner = part(envelope=0.0, homogeneity=1.0, contrast=0.0)
-    first = torch.tensor([[2.0, 0, 0], [0, 3, 0]])
-    assert learner.penalty(step_of(first, [2.5, 5.5], 0)) is None
+    first = step_of(torch.tensor([[2.0, 0, 0], [0, 3, 0]]), [2.5, 5.5], 0)
     learner.epoch_begins(0)
-    learner.after_step(step_of(first, [2.5, 5.5], 0))
+    assert learner.penalty(first) is None
+    learner.after_step(first)
+    assert not first.kept
     learner.epoch_ends(0, None, lambda tensor: tensor)
     assert learner.remembered.nonzero().flatten().tolist() == [1, 4]
     torch.testing.assert_close(learner.memory[[1, 4]], torch.eye(3)[:2])
@@ -82,11 +83,26 @@ def test_a_bin_that_the_batch_lacks_stands_where_it_is_remembered():
     penalty.backward()
     assert now.grad[1].abs().sum() > 0
     learner.epoch_begins(1)
-    learner.after_step(step_of(now, [2.5, 2.5], 1))
+    last = step_of(now, [2.5, 2.5], 1)
+    learner.penalty(last)
+    learner.penalty(step_of(-now, [2.5, 2.5], 1))  # a second pass, of another step: the first one counts
+    learner.after_step(last)
     learner.epoch_ends(1, None, lambda tensor: tensor)
     expected = torch.nn.functional.normalize(torch.tensor([0.9, 0, 0.1]), dim=0)
     torch.testing.assert_close(learner.memory[1], expected)
     torch.testing.assert_close(learner.memory[4], torch.eye(3)[1])  # it did not occur
+
+
+def test_what_is_remembered_is_of_the_projector_before_the_update():
+    learner, step = part(projector=4), step_of(torch.randn(3, 3), [1.0, 2.0, 3.0], 0)
+    before = learner.directions(step.features).detach()
+    learner.epoch_begins(0)
+    learner.penalty(step)
+    with torch.no_grad():
+        learner.projector[2].weight.neg_()
+    learner.after_step(step)
+    learner.epoch_ends(0, None, lambda tensor: tensor)
+    torch.testing.assert_close(learner.memory[:3], before)
 
 
 def test_a_projector_has_a_gradient_from_the_first_epoch_on():

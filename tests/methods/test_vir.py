@@ -8,11 +8,10 @@ from torch import nn
 
 from dir_bench import config
 from dir_bench.errors import UserError
-from dir_bench.evaluation.sparsification import gaussian_nll, sparsification_error
 from dir_bench.labels import TargetBins
 from dir_bench.methods.part import Facts, Step
 from dir_bench.methods.vir import VIR, ProbabilisticFeatures
-from dir_bench.methods.vir_evidence import NIG, kl_from_standard_normal, nig_kl, nig_nll
+from dir_bench.methods.vir_evidence import NIG, kl_from_standard_normal, nig_nll
 from dir_bench.methods.vir_prm import PRM, repeated_window
 
 BINS = TargetBins.regular(0, 10, 1)
@@ -35,10 +34,7 @@ def test_the_likelihood_is_that_of_students_t_and_the_variances_add_up_to_its_ow
     np.testing.assert_allclose(nig.aleatoric + nig.epistemic, student.var(), rtol=1e-10)
 
 
-def test_divergences_are_0_from_what_is_the_same():
-    nig = distributions()
-    assert nig_kl(nig, nig).abs().max() < 1e-12
-    assert (nig_kl(nig, distributions(1)._replace(gamma=nig.gamma)) > 0).all()
+def test_the_divergence_from_a_standard_normal_is_torchs():
     mean, log_variance = torch.randn(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     normal = torch.distributions.Normal(mean, (log_variance / 2).exp())
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(1)
@@ -197,11 +193,24 @@ def test_features_are_sampled_around_the_mean_and_found_again_without_pulling_at
     assert more - penalty.item() == pytest.approx(0.7 * expected, rel=0.02)
 
 
-def test_the_order_of_certainty_is_judged_by_the_errors_that_are_left():
-    error, variance = np.array([4.0, 1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0])
-    left = np.array([np.mean([4, 1, 2]), np.mean([4, 1]), 4]) - np.array([2, 1.5, 1])
-    expected = np.trapezoid(left / left.max(), [0, 0.5, 1])
-    assert sparsification_error(error, variance) == pytest.approx(expected)
-    assert sparsification_error(error, error) == 0
-    assert np.isnan(sparsification_error(error[:2], variance[:2]))
-    assert gaussian_nll(error, variance) == pytest.approx(-stats.norm(0, np.sqrt(variance)).logpdf(error).mean())
+def test_moments_are_those_of_the_first_pass_of_a_step_and_of_each_pass_of_a_walk():
+    part = ProbabilisticFeatures(facts(np.arange(9.0)), kernel_size=3, statistics="stream")
+    targets = torch.tensor([1.0, 1.0, 4.0])
+    given = torch.randn(3, 3, 3)
+    expected = part.moments_of(given[0]).detach()
+    part.epoch_begins(0)
+    first, second, walked = (Step(0, 0, lambda *_: None, 0, None, targets, features=each) for each in given)
+    for step in (first, second):
+        part.calibrate(step.features, targets, 0)
+        part.penalty(step)
+        with torch.no_grad():
+            part.spread.weight.neg_()
+    part.after_step(first)
+    part.calibrate(walked.features, targets, 0)
+    again = part.new_moments()
+    part._gather(again, walked)
+    for moments, held in ((part._moments, expected), (again, part.moments_of(given[2]).detach())):
+        count, mean, _ = moments.by_row()
+        torch.testing.assert_close(mean[count > 0].float(), torch.stack([held[:2].mean(0), held[2]]))
+    assert not first.kept
+    assert part._latent is None

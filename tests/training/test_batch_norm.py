@@ -124,6 +124,11 @@ def test_one_sample_is_too_few_where_batch_norm_has_one_value_of_it(network: nn.
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
+def test_how_many_samples_are_needed_is_found_out_in_the_runs_precision() -> None:
+    network = two_layers().double()
+    assert smallest_batch(network, Pictures(9), 4, Fabric(accelerator="cpu", precision="64-true")) == 2
+
+
 CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
 
 THREE_PROCESSES = """

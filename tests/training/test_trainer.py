@@ -2,7 +2,9 @@
 
 import json
 import signal
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from dir_bench.interrupt import Interrupted
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
 from dir_bench.task import Task
+from dir_bench.training import recorder
 from dir_bench.training.trainer import Trainer
 
 SMALL = [
@@ -76,6 +79,30 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(compose, monkeypatch, st
     assert folder.state == "interrupted"
     assert torch.load(folder.last_checkpoint, weights_only=True)["progress"]["step"] == step
     assert_same_run(straight, experiment.run(broken).folder)
+
+
+def test_time_left_of_a_resumed_run_counts_its_own_steps_alone(compose, monkeypatch, caplog):
+    stop_after(monkeypatch, 15)
+    with pytest.raises(Interrupted):
+        experiment.run(compose())
+    ticks = count()
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    monkeypatch.setattr(recorder, "_span", str)
+    caplog.clear()
+    with caplog.at_level("INFO", "dir_bench"):
+        experiment.run(compose())
+    left = [record.getMessage().partition(" s, ")[2] for record in caplog.records if "epoch" in record.getMessage()]
+    assert left == ["2.0 left at most", "0.0 left at most"]  # at step 20 of 30, 5 of them made in 1 s
+
+
+@pytest.mark.parametrize(
+    "words", [["method=vir", "parts.head.statistics=stream"], ["method=srl", "parts.srl.projector=4"]]
+)
+def test_parts_with_layers_of_their_own_train_in_double_precision(compose, words):
+    run = experiment.run(compose(*words, "trainer.precision=64-true", "trainer.max_steps=21"))
+    assert all(np.isfinite(float(row["loss"])) for row in history(run.folder))
+    kept = [value.dtype for key, value in weights(run.folder).items() if key.startswith(("head.spread", "srl.memory"))]
+    assert set(kept) == {torch.float64}
 
 
 def test_ctrl_c_leaves_a_resumable_run(compose, monkeypatch):
