@@ -205,7 +205,7 @@ class STSB:
         kwargs: dict[str, Any] = {"vocab_size": len(vocabulary)}
         if self.glove is not None:
             kwargs["embedding"] = read_glove(self.glove, vocabulary, self.word_dim, self.cache_dir)
-        return Data(train, val, test, backbone_kwargs=kwargs)
+        return Data(train, val, test, backbone_kwargs=kwargs, kind="texts")
 
     def _words(self) -> tuple[dict[str, TokenPairs], dict[str, int]]:
         """Return the three splits as words, and the vocabulary that they make."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,10 +109,10 @@ class TextTable(Tabular):
         if len(files) != 1:
             raise UserError(f"{' '.join(map(str, files[:3]))}: give one table")
         table = read_table(files[0])
-        self._refuse_missing(table, "refuse")
+        self._refuse_missing(table, "refuse", new=True)
         columns, unknown = self._columns(table, np.arange(len(table))), np.full(len(table), np.nan, np.float32)
         if self.encoder is None:
-            return table.frame, self._split(Texts(columns, unknown), self._vocabulary)
+            return table.frame, self._split(Texts(columns, unknown))
         if not self.frozen:
             return table.frame, pieces_of(Texts(columns, unknown), self.encoder)
         return table.frame, ArraySplit(self._embedded[1].of_new(columns), unknown)
@@ -147,9 +148,9 @@ class TextTable(Tabular):
     def _data(self) -> Data:
         if self.encoder is not None:
             return self._embedded[0] if self.frozen else word_pieces(self._texts, self.encoder)
-        vocabulary = self._vocabulary
-        train, val, test = (self._split(part, vocabulary) for part in self._texts.values())
-        kwargs = {"vocab_size": len(vocabulary), "texts": len(self.text)}
+        train = self._numbered(self._train_words, self._texts["train"])
+        val, test = (self._split(self._texts[name]) for name in ("val", "test"))
+        kwargs = {"vocab_size": len(self._vocabulary), "texts": len(self.text)}
         return Data(train, val, test, backbone_kwargs=kwargs, kind="texts")
 
     @cached_property
@@ -160,17 +161,12 @@ class TextTable(Tabular):
     @cached_property
     def _inputs(self) -> list[str]:
         """Names of the columns that are inputs."""
-        table = self._tables["train"]
-        table.column(
-            self.target, f"dataset.source.target to one of them, as dataset.source.target={table.frame.columns[0]}"
-        )
-        for name in self.text:
-            table.column(name, "dataset.source.text to the column of texts")
+        self._require_columns(text=self.text)
         if self.target in self.text:
             raise UserError(f"dataset.source.text={self.target} is the target: name the column of texts")
         return self.text
 
-    def _refuse_missing(self, table: Table, way: str) -> npt.NDArray[np.bool_]:
+    def _refuse_missing(self, table: Table, way: str, *, new: bool = False) -> npt.NDArray[np.bool_]:
         """Return which rows are left out for what is missing; UserError if it may not be."""
         empty = {name: table.column(name).isna() | (table.frame[name].astype(str).str.strip() == "")
                  for name in self._inputs}  # fmt: skip
@@ -179,9 +175,8 @@ class TextTable(Tabular):
             wrong: npt.NDArray[np.bool_] = np.any(gaps, axis=0)
             return wrong
         for name, where in empty.items():
-            table.refuse(
-                where.to_numpy(np.bool_), table.frame[name], "is no text", ", or set dataset.source.missing=drop"
-            )
+            also = "" if new else ", or set dataset.source.missing=drop"
+            table.refuse(where.to_numpy(np.bool_), table.frame[name], "is no text", also)
         return np.zeros(len(table), np.bool_)
 
     @cached_property
@@ -198,11 +193,18 @@ class TextTable(Tabular):
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
-        words: Iterable[list[str]] = (
-            sentence for column in self._texts["train"].columns for sentence in tokenize(column, self.max_tokens)
-        )
-        return build_vocabulary(words, self.max_words)
+        return build_vocabulary(chain.from_iterable(self._train_words), self.max_words)
 
-    def _split(self, part: Texts, vocabulary: dict[str, int]) -> TextSplit:
-        columns = (tokenize(column, self.max_tokens) for column in part.columns)
-        return TextSplit(tuple(Sentences.of(words, vocabulary) for words in columns), part.targets)
+    @cached_property
+    def _train_words(self) -> list[list[list[str]]]:
+        """Words of each training text, by column."""
+        return self._cut(self._texts["train"])
+
+    def _cut(self, part: Texts) -> list[list[list[str]]]:
+        return [tokenize(column, self.max_tokens) for column in part.columns]
+
+    def _split(self, part: Texts) -> TextSplit:
+        return self._numbered(self._cut(part), part)
+
+    def _numbered(self, columns: Iterable[list[list[str]]], part: Texts) -> TextSplit:
+        return TextSplit(tuple(Sentences.of(words, self._vocabulary) for words in columns), part.targets)
