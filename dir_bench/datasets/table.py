@@ -116,6 +116,14 @@ class Tabular:
             "(`dir-bench data sample table` writes an example)"
         )
 
+    def require(self) -> None:
+        """Say what to give, or to get, if a file is missing."""
+        self._require_files()
+
+    def _require_files(self) -> None:
+        for path in self.paths.values():
+            self._found(path)
+
     def fingerprint(self) -> str:
         """Return a hash of the contents of each file, wherever it lies."""
         return " ".join(f"{name} {file_hash(self._found(path))}" for name, path in self.paths.items())
@@ -252,15 +260,11 @@ class Tabular:
             return wrong
         counts = ", ".join(f"{name} {int(where.sum())}" for name, where in list(gaps.items())[:10])
         first = table.frame.index[int(np.flatnonzero(wrong)[0])]
+        mean = "dataset.source.missing=mean (training means, and inputs that mark them)"
+        then = "fill them in, or leave these rows out" if new else f"set {mean} or drop (without these rows)"
         raise UserError(
             f"{table.path}: {int(wrong.sum())} of {len(table)} rows lack values (by column: {counts}; first in "
-            f"{table.place} {first}): "
-            + (
-                "fill them in, or leave these rows out"
-                if new
-                else "set dataset.source.missing=mean (training means, and inputs that mark them) or drop (without these "
-                "rows)"
-            )
+            f"{table.place} {first}): {then}"
         )
 
     @property
@@ -352,8 +356,9 @@ class Tabular:
         """Count the rows of each split that are in training too, target included."""
         names = [*self._inputs, self.target]
         rows = [part.table.frame[names].iloc[part.rows] for part in self._parts.values()]
-        number = pd.concat(rows, keys=list(self._parts)).groupby(names, dropna=False, sort=False).ngroup()
-        counts = {name: int(number[name].isin(number["train"]).sum()) for name in SPLITS[1:]}
+        number = pd.concat(rows).groupby(names, dropna=False, sort=False).ngroup().to_numpy()
+        train, *others = np.split(number, np.cumsum([len(part) for part in rows])[:-1])
+        counts = {name: int(np.isin(other, train).sum()) for name, other in zip(SPLITS[1:], others, strict=True)}
         return ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
 
     def _about_files(self) -> str:
