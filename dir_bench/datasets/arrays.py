@@ -105,6 +105,10 @@ class Arrays:
             f"with {', '.join(NAMES)} (an .npz, or a folder of such .npy files)"
         )
 
+    def require(self) -> None:
+        """Say what to give if an array is missing."""
+        self._is_folder()
+
     def fingerprint(self) -> str:
         """Return a hash of the file; of large ones the targets count, and of the inputs a part (`large_file_hash`)."""
         if self._is_folder():

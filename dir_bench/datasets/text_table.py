@@ -16,7 +16,7 @@ from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.table import Tabular
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, example, tokenize
-from dir_bench.datasets.text.embeddings import Features, Texts, pieces_of, word_pieces
+from dir_bench.datasets.text.embeddings import Encoded, Texts
 from dir_bench.datasets.text.encoders import encoder as encoder_named
 from dir_bench.errors import UserError
 from dir_bench.files.table import Table, read_table
@@ -88,8 +88,9 @@ class TextTable(Tabular):
                 f"dataset.source: max_tokens={max_tokens} and max_words={max_words} must be at least 1: words to keep"
             )
         self.max_tokens, self.max_words = max_tokens, max_words
-        self.encoder, self.frozen = None if encoder is None else encoder_named(encoder), frozen
-        self.cache_dir = self.data_dir / "cache" if cache_dir is None else Path(cache_dir)
+        kept = self.data_dir / "cache" if cache_dir is None else Path(cache_dir)
+        named = None if encoder is None else encoder_named(encoder)
+        self.encoded = None if named is None else Encoded(lambda: self._texts, named, frozen, kept)
 
     @property
     def requirements(self) -> str:
@@ -101,8 +102,17 @@ class TextTable(Tabular):
 
     def fingerprint(self) -> str:
         """Return a hash of the files, and the version of the encoder."""
-        files = super().fingerprint()
-        return files if self.encoder is None else f"{files} {self.encoder.package} {self.encoder.version}"
+        files = self._files_hash()
+        return files if self.encoded is None else f"{files} {self.encoded.stamp}"
+
+    def _files_hash(self) -> str:
+        return super().fingerprint()
+
+    def require(self) -> None:
+        """Say what to give, or to get, if a file or the encoder is missing."""
+        super().require()
+        if self.encoded is not None:
+            self.encoded.require()
 
     def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit | TextSplit]:  # type: ignore[override]
         """Read one table with the same columns of text; words that training lacks are unknown ones."""
@@ -110,12 +120,10 @@ class TextTable(Tabular):
             raise UserError(f"{' '.join(map(str, files[:3]))}: give one table")
         table = read_table(files[0])
         self._refuse_missing(table, "refuse", new=True)
-        columns, unknown = self._columns(table, np.arange(len(table))), np.full(len(table), np.nan, np.float32)
-        if self.encoder is None:
-            return table.frame, self._split(Texts(columns, unknown))
-        if not self.frozen:
-            return table.frame, pieces_of(Texts(columns, unknown), self.encoder)
-        return table.frame, ArraySplit(self._embedded[1].of_new(columns), unknown)
+        columns = self._columns(table, np.arange(len(table)))
+        if self.encoded is not None:
+            return table.frame, self.encoded.of_new(columns)
+        return table.frame, self._split(Texts(columns, np.full(len(table), np.nan, np.float32)))
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
         """Write an example: opinions whose words tell a skewed target."""
@@ -140,23 +148,17 @@ class TextTable(Tabular):
         texts = self._texts
         count = sum(len(part.targets) for part in texts.values())
         about = f"{' and '.join(self.text)}, {count} samples"
-        if self.encoder is not None:
-            kind = "vectors" if self.frozen else "word pieces"
-            return f"{about}, as {kind} of {self.encoder.package} {self.encoder.version}"
+        if self.encoded is not None:
+            return f"{about}, as {self.encoded}"
         return f"{about}, {len(self._vocabulary)} words in training"
 
     def _data(self) -> Data:
-        if self.encoder is not None:
-            return self._embedded[0] if self.frozen else word_pieces(self._texts, self.encoder)
+        if self.encoded is not None:
+            return self.encoded.data()
         train = self._numbered(self._train_words, self._texts["train"])
         val, test = (self._split(self._texts[name]) for name in ("val", "test"))
         kwargs = {"vocab_size": len(self._vocabulary), "texts": len(self.text)}
         return Data(train, val, test, backbone_kwargs=kwargs, kind="texts")
-
-    @cached_property
-    def _embedded(self) -> tuple[Data, Features]:
-        assert self.encoder is not None  # the callers saw to it
-        return Features.data(self._texts, self.encoder, self.cache_dir)
 
     @cached_property
     def _inputs(self) -> list[str]:
