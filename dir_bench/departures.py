@@ -42,7 +42,7 @@ def _recipe(dataset: str) -> Config:
 
 
 def _from_recipe(config: Config, recipe: Config) -> Iterator[str]:
-    if not config.dataset.standardize:  # the files and settings of own data are everybody's own
+    if not recipe.dataset.own:
         yield from _of_source(config, recipe)
     ours, theirs = (_network(each.backbone, recipe.backbone) for each in (config, recipe))
     by_the_method = "head" in config.parts and not config.backbone.get("features", True)  # on inputs, without a network

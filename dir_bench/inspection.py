@@ -79,7 +79,7 @@ def check(
         config, said = settle(config, dataset)
         lines += said
         problems += tuple(faults(target_bins(config.dataset), report.targets))
-        counted, about = _counted(report, config)
+        counted, about = _counted(report, config, dataset)
         task = Task.of(config, counted)
         if about:
             facts = {f"subset {config.subset.name}": about, **_where(task)}
@@ -90,7 +90,7 @@ def check(
     return "\n".join(lines), problems
 
 
-def _counted(report: CheckReport, config: Config) -> tuple[Callable[[TargetBins], IntArray], str]:
+def _counted(report: CheckReport, config: Config, dataset: Dataset) -> tuple[Callable[[TargetBins], IntArray], str]:
     """Return what counts the training targets that a subset leaves, and what it says of itself; "" for none."""
     count, subset, bins = report.label_counts, config.subset, target_bins(config.dataset)
     assert count is not None  # the caller saw to it
@@ -100,7 +100,7 @@ def _counted(report: CheckReport, config: Config) -> tuple[Callable[[TargetBins]
     if subset.protocol.omega:
         splits = list(report.targets.values())
         if not splits:  # not every check needs to read them
-            data = _dataset(config).load()
+            data = dataset.load()
             splits = [data.train.targets, data.val.targets, data.test.targets]
         targets = np.concatenate([np.asarray(each) for each in splits])
         drawn = draw(targets, bins, subset)

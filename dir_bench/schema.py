@@ -25,6 +25,7 @@ NUMBERLESS = (
     "dataset.label_range",
     "dataset.start",
     "dataset.note",
+    "dataset.own",
     "semantics.name",
     "subset.name",
     "subset.title",
@@ -194,6 +195,7 @@ class DatasetConfig:
     published: Semantics = field(default_factory=Semantics)
     recipe: Recipe = field(default_factory=Recipe)
     start: list[Start] = field(default_factory=list)
+    own: bool = False  # somebody's own data, of which files and settings are no departures from a recipe
     note: str | None = None  # what has to be said below a table of its runs, in a sentence
     no_resampling: str | None = None  # why its samples cannot be interpolated, as the end of a sentence
 

@@ -46,7 +46,11 @@ def test_a_method_is_no_departure() -> None:
         ("agedb", "method=rrt stages.epochs=1", "second stage of 1 epoch, not 30"),
         ("nyud2", "backbone.weights=FILE dataset.source.select_on=test", "select_on=test, not validation"),
         ("sts_b", "dataset.source.glove=FILE trainer.patience=null", "no patience, not patience 10"),
+        ("utk", "dataset.source.size=64", "size=64, not 48"),
+        ("vader", "dataset.source.held_out=0.2", "held_out=0.2, not 0.1"),
+        ("boston", "dataset.source.missing=mean", "missing=mean, not refuse"),
         ("images", "dataset.source.size=64 trainer.epochs=1", "1 epoch, not 90 epochs"),
+        ("arrays", "dataset.standardize=false dataset.source.file=x.npz trainer.epochs=1", "1 epoch, not 40 epochs"),
     ],
 )
 def test_each_departure_is_said(dataset: str, changes: str, said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -104,6 +105,10 @@ class Arrays:
             f"with {', '.join(NAMES)} (an .npz, or a folder of such .npy files)"
         )
 
+    def require(self) -> None:
+        """Say what to give if an array is missing."""
+        self._is_folder()
+
     def fingerprint(self) -> str:
         """Return a hash of the file; of large ones the targets count, and of the inputs a part (`large_file_hash`)."""
         if self._is_folder():
@@ -114,7 +119,11 @@ class Arrays:
         return hashlib.sha256(large_file_hash(self.file).encode() + targets).hexdigest()
 
     def load(self) -> Data:
-        """Read or map the arrays; UserError if one is missing or damaged, or not as described."""
+        """Read or map the arrays, once; UserError if one is missing or damaged, or not as described."""
+        return self._data
+
+    @cached_property
+    def _data(self) -> Data:
         x, y = self._read("x"), self._read("y")
         self._compare(x, y)
         axes = x["train"].ndim
@@ -198,17 +207,23 @@ class Arrays:
         return self.file / f"{name}.npy"
 
     def _read(self, kind: str) -> dict[str, npt.NDArray[Any]]:
-        """Return the inputs ("x") or targets ("y") of each split; what was read into memory is float32."""
+        """Return the inputs ("x") or targets ("y") of each split.
+
+        Targets that were read into memory are float32, and so are inputs of types that float32 does not hold exactly;
+        others, such as bytes, stay as they are, and each batch is made float32.
+        """
         expect = Expect(dims=1 if kind == "y" else None, finite=True, float32=True, filled=True)
         wanted = {f"{split}_{kind}": split for split in SPLITS}
         if self._is_folder():
             found = {name: read_npy(self._part(name), expect, map_above=IN_MEMORY) for name in wanted}
         else:
             found = read_npz(self.file, dict.fromkeys(wanted, expect), map_above=IN_MEMORY)
-        return {
-            split: found[name] if isinstance(found[name], np.memmap) else found[name].astype(np.float32)
-            for name, split in wanted.items()
-        }
+
+        def held(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            as_it_is = isinstance(array, np.memmap) or (kind == "x" and np.can_cast(array.dtype, np.float32))
+            return array if as_it_is else array.astype(np.float32)
+
+        return {split: held(found[name]) for name, split in wanted.items()}
 
     def _compare(self, x: dict[str, npt.NDArray[Any]], y: dict[str, npt.NDArray[Any]]) -> None:
         """Raise UserError unless inputs and targets are as many, and inputs of one shape."""
@@ -259,7 +274,7 @@ def channel_moments(inputs: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np
     count, total, squares = 0, np.float64(0), np.float64(0)
     others = tuple(i for i in range(inputs.ndim) if i != axis % inputs.ndim)
     shift: Any = None
-    for part in blocks(inputs):
+    for part in blocks(inputs, max(4, inputs.itemsize)):  # each number becomes one of 8 bytes
         values = part.astype(np.float64)
         # Differences to a value that is there are small, and lose no digits when squared.
         shift = values[:1].mean(axis=others, keepdims=True) if shift is None else shift

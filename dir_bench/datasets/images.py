@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +200,14 @@ class Images:
         return Data(train, val, test, backbone_kwargs={"in_channels": 3, "size": self.size}, kind="pictures")
 
     def read_list(self) -> pd.DataFrame:
-        """Return columns path, target (float64) and split of every picture; UserError with the line of a mistake."""
+        """Return columns path, target (float64) and split of every picture; UserError with the line of a mistake.
+
+        It is read once, and must not be changed.
+        """
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
         self._require_list()
         file = read_csv(self.list_path)
         with_split = [self.split_column] if self.split_column in file.header else []
@@ -219,17 +226,21 @@ class Images:
             split = table[self.split_column]
             self._refuse(~split.isin(SPLITS).to_numpy(), split, f"is not one of {', '.join(SPLITS)}")
         else:
-            edges = np.linspace(targets.min(), targets.max(), SPLIT_BINS + 1)[1:-1]
-            # A picture that is listed twice goes where its first line goes.
-            first = ~table[self.path_column].duplicated()
-            places = np.searchsorted(edges, targets[first], side="right")
-            drawn = split_by_label(places, cap=self.split_cap, seed=self.split_seed)
-            split = table[self.path_column].map(dict(zip(table.loc[first, self.path_column], drawn, strict=True)))
+            split = self._draw(table[self.path_column], targets)
         rows = pd.DataFrame({"path": table[self.path_column], "target": targets, "split": split.to_numpy(str)})
         rows = rows.reset_index(drop=True)
         two_splits = rows.groupby("path")["split"].transform("nunique").to_numpy() > 1
         self._refuse(two_splits, table[self.path_column], "is listed in two splits")
         return rows
+
+    def _draw(self, paths: pd.Series, targets: npt.NDArray[np.float64]) -> pd.Series:
+        """Return the split of each picture of a list that names none."""
+        edges = np.linspace(targets.min(), targets.max(), SPLIT_BINS + 1)[1:-1]
+        # A picture that is listed twice goes where its first line goes.
+        first = ~paths.duplicated()
+        places = np.searchsorted(edges, targets[first], side="right")
+        drawn = split_by_label(places, cap=self.split_cap, seed=self.split_seed)
+        return paths.map(dict(zip(paths[first], drawn, strict=True)))
 
     def _empty(self, split: str) -> str:
         return f"{self.list_path} has no picture of the split '{split}': give it some"

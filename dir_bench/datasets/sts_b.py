@@ -183,7 +183,7 @@ class STSB:
 
     def fingerprint(self) -> str:
         """Return the hash of the three files; another one where Punkt cuts a text, which it once was not asked."""
-        self._require_files()
+        self.require()
         paths = [self.data_dir / name for name in FILES.values()]
         digest = file_hash(*paths)
         pairs = map(read_pairs, paths)
@@ -205,11 +205,11 @@ class STSB:
         kwargs: dict[str, Any] = {"vocab_size": len(vocabulary)}
         if self.glove is not None:
             kwargs["embedding"] = read_glove(self.glove, vocabulary, self.word_dim, self.cache_dir)
-        return Data(train, val, test, backbone_kwargs=kwargs)
+        return Data(train, val, test, backbone_kwargs=kwargs, kind="texts")
 
     def _words(self) -> tuple[dict[str, TokenPairs], dict[str, int]]:
         """Return the three splits as words, and the vocabulary that they make."""
-        self._require_files()
+        self.require()
         words = {split: self._tokenize(self.data_dir / name) for split, name in FILES.items()}
         corpus = (sentence for part in words.values() for column in (part.first, part.second) for sentence in column)
         return words, build_vocabulary(corpus, self.max_words)
@@ -238,7 +238,8 @@ class STSB:
             log.warning("%s: %d pair(s) with an empty sentence left out", path, len(first) - len(kept))
         return TokenPairs([first[i] for i in kept], [second[i] for i in kept], pairs.scores[kept])
 
-    def _require_files(self) -> None:
+    def require(self) -> None:
+        """Say what to get if a split file is missing."""
         missing = [name for name in FILES.values() if not is_plain(self.data_dir / name)]
         if missing:
             raise UserError(f"STS-B-DIR lacks {', '.join(missing)} in {self.data_dir}; {WHERE_FROM}")

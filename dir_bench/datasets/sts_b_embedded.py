@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.sts_b import FILES, STSB, read_pairs
 from dir_bench.datasets.text import TextSplit
-from dir_bench.datasets.text.embeddings import Features, Texts, pieces_of, word_pieces
+from dir_bench.datasets.text.embeddings import Encoded, Texts
 from dir_bench.datasets.text.encoders import encoder as encoder_named
 from dir_bench.errors import UserError
 from dir_bench.files.text import one_csv
@@ -44,15 +41,20 @@ class EmbeddedSTSB(STSB):
         if glove is not None:
             raise UserError(f"dataset.source.glove={glove} has no effect on vectors of sentences: drop it")
         super().__init__(data_dir, cache_dir=cache_dir)
-        self.encoder, self.frozen = encoder_named(encoder), frozen
+        self.encoded = Encoded(self._texts, encoder_named(encoder), frozen, self.cache_dir)
+
+    def require(self) -> None:
+        """Say what to get if a split file, or the encoder, is missing."""
+        super().require()
+        self.encoded.require()
 
     def fingerprint(self) -> str:
         """Return the hash of the files, and the version of the encoder."""
-        return f"{super().fingerprint()} {self.encoder.package} {self.encoder.version}"
+        return f"{super().fingerprint()} {self.encoded.stamp}"
 
     def load(self) -> Data:
         """Return the splits as vectors; what is not kept yet is encoded, which takes minutes once."""
-        return self._embedded[0] if self.frozen else word_pieces(self._texts(), self.encoder)
+        return self.encoded.data()
 
     def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit | TextSplit]:  # type: ignore[override]
         """Read one csv with the columns sentence1 and sentence2."""
@@ -64,16 +66,9 @@ class EmbeddedSTSB(STSB):
             if empty := [line for line, text in table[name].items() if not text.strip()]:
                 raise UserError(f"{files[0]}, line {empty[0]}: {name} holds no word")
             columns.append(table[name].tolist())
-        unknown = np.full(len(table), np.nan, np.float32)
-        if not self.frozen:
-            return table, pieces_of(Texts(tuple(columns), unknown), self.encoder)
-        return table, ArraySplit(self._embedded[1].of_new(columns), unknown)
-
-    @cached_property
-    def _embedded(self) -> tuple[Data, Features]:
-        return Features.data(self._texts(), self.encoder, self.cache_dir)
+        return table, self.encoded.of_new(tuple(columns))
 
     def _texts(self) -> dict[str, Texts]:
-        self._require_files()
+        self.require()
         pairs = {split: read_pairs(self.data_dir / name) for split, name in FILES.items()}
         return {split: Texts((part.first, part.second), part.scores) for split, part in pairs.items()}

@@ -116,6 +116,14 @@ class Tabular:
             "(`dir-bench data sample table` writes an example)"
         )
 
+    def require(self) -> None:
+        """Say what to give, or to get, if a file is missing."""
+        self._require_files()
+
+    def _require_files(self) -> None:
+        for path in self.paths.values():
+            self._found(path)
+
     def fingerprint(self) -> str:
         """Return a hash of the contents of each file, wherever it lies."""
         return " ".join(f"{name} {file_hash(self._found(path))}" for name, path in self.paths.items())
@@ -156,7 +164,7 @@ class Tabular:
             raise UserError(f"{' '.join(map(str, files[:3]))}: give one table")
         table = read_table(files[0])
         rows = np.arange(len(table))
-        self._refuse_missing(table, "mean" if self.missing == "mean" else "refuse")
+        self._refuse_missing(table, "mean" if self.missing == "mean" else "refuse", new=True)
         inputs = self._encoding.encode(table, rows)
         return table.frame, ArraySplit(inputs, np.full(len(rows), np.nan, np.float32))
 
@@ -181,7 +189,7 @@ class Tabular:
             ArraySplit(self._encoding.encode(part.table, part.rows), part.targets.astype(np.float32))
             for part in self._parts.values()
         )
-        return Data(train, val, test, backbone_kwargs={"in_features": self._encoding.width})
+        return Data(train, val, test, backbone_kwargs={"in_features": self._encoding.width}, kind="vectors")
 
     def _found(self, path: Path) -> Path:
         below = self.data_dir / path
@@ -199,18 +207,21 @@ class Tabular:
     @cached_property
     def _inputs(self) -> list[str]:
         """Names of the columns that are inputs."""
-        table = self._tables["train"]
+        self._require_columns(ignore=self.ignore, categories=self.categories)
         apart = [self.target, *self.ignore, *([self.id_column] if self.id_column else [])]
+        if self._splits_named:
+            apart.append(str(self.split_column))
+        return [str(name) for name in self._tables["train"].frame.columns if name not in apart]
+
+    def _require_columns(self, **named: Sequence[str]) -> None:
+        """Raise UserError unless the table has the target, the ids, and the columns that these settings name."""
+        table = self._tables["train"]
         table.column(
             self.target, f"dataset.source.target to one of them, as dataset.source.target={table.frame.columns[0]}"
         )
-        for key in ("id_column", "ignore", "categories"):
-            names = getattr(self, key) or ()
-            for name in [names] if isinstance(names, str) else names:
+        for key, names in {"id_column": [self.id_column] if self.id_column else [], **named}.items():
+            for name in names:
                 table.column(name, f"dataset.source.{key}")
-        if self._splits_named:
-            apart.append(str(self.split_column))
-        return [str(name) for name in table.frame.columns if name not in apart]
 
     @property
     def _splits_named(self) -> bool:
@@ -232,11 +243,16 @@ class Tabular:
                 raise UserError(f"{table.path}: every row has a missing value: set dataset.source.missing=mean")
         return kept
 
-    def _refuse_missing(self, table: Table, way: str) -> npt.NDArray[np.bool_]:
-        """Return which rows are left out for what is missing; UserError if it may not be."""
+    def _refuse_missing(self, table: Table, way: str, *, new: bool = False) -> npt.NDArray[np.bool_]:
+        """Return which rows are left out for what is missing; UserError if it may not be.
+
+        Args:
+            table: That they are of.
+            way: One of `WAYS`.
+            new: Whether a trained network is asked about them, for which no setting can be changed.
+        """
         used = [*self._inputs, *([self.target] if way == "drop" else [])]
-        by_column = {name: table.missing(name) for name in used if table.column(name) is not None}
-        gaps = {name: where for name, where in by_column.items() if where.any()}
+        gaps = {name: where for name in used if (where := table.missing(name)).any()}
         if not gaps or way == "mean":
             return np.zeros(len(table), np.bool_)
         wrong: npt.NDArray[np.bool_] = np.any(list(gaps.values()), axis=0)
@@ -244,10 +260,11 @@ class Tabular:
             return wrong
         counts = ", ".join(f"{name} {int(where.sum())}" for name, where in list(gaps.items())[:10])
         first = table.frame.index[int(np.flatnonzero(wrong)[0])]
+        mean = "dataset.source.missing=mean (training means, and inputs that mark them)"
+        then = "fill them in, or leave these rows out" if new else f"set {mean} or drop (without these rows)"
         raise UserError(
             f"{table.path}: {int(wrong.sum())} of {len(table)} rows lack values (by column: {counts}; first in "
-            f"{table.place} {first}): set dataset.source.missing=mean (training means, and inputs that mark them) or "
-            "drop (without these rows)"
+            f"{table.place} {first}): {then}"
         )
 
     @property
@@ -298,19 +315,23 @@ class Tabular:
     def _refuse_leaks(self, parts: Mapping[str, Part]) -> None:
         if self.id_column is None:
             return
-        seen: dict[str, tuple[str, Part, Any]] = {}
-        for name, part in parts.items():
-            ids = part.table.column(self.id_column, "dataset.source.id_column").iloc[part.rows].astype(str)
-            held = ids.drop_duplicates()
-            twice = held[held.isin(seen.keys())]
-            if len(twice):
-                other, its, place = seen[twice.iloc[0]]
-                raise UserError(
-                    f"{self.id_column} '{twice.iloc[0]}' is in {other} ({its.table.path}, {its.table.place} {place}) "
-                    f"and in {name} ({part.table.path}, {part.table.place} {twice.index[0]}), and {len(twice) - 1} "
-                    "others are in two splits: that leaks; give all rows of one to one split"
-                )
-            seen |= {value: (name, part, line) for line, value in held.items()}
+        columns = [part.table.column(self.id_column, "dataset.source.id_column") for part in parts.values()]
+        held = [
+            column.iloc[part.rows].astype(str).drop_duplicates()
+            for column, part in zip(columns, parts.values(), strict=True)
+        ]
+        ids = pd.concat(held, keys=list(parts))
+        again = ids.duplicated()
+        if not again.any():
+            return
+        number = pd.factorize(ids, use_na_sentinel=False)[0]
+        (one, line), (other, another) = ids.index[number == number[again][0]][:2]
+        first, second = parts[one].table, parts[other].table
+        raise UserError(
+            f"{self.id_column} '{ids[again].iloc[0]}' is in {one} ({first.path}, {first.place} {line}) and in {other} "
+            f"({second.path}, {second.place} {another}), and {int(again[other].sum()) - 1} others are in two splits: "
+            "that leaks; give all rows of one to one split"
+        )
 
     @cached_property
     def _encoding(self) -> Encoding:
@@ -334,9 +355,10 @@ class Tabular:
     def _twice(self) -> str:
         """Count the rows of each split that are in training too, target included."""
         names = [*self._inputs, self.target]
-        rows = {name: part.table.frame[names].iloc[part.rows] for name, part in self._parts.items()}
-        known = set(map(tuple, rows["train"].itertuples(index=False)))
-        counts = {name: sum(row in known for row in rows[name].itertuples(index=False)) for name in SPLITS[1:]}
+        rows = [part.table.frame[names].iloc[part.rows] for part in self._parts.values()]
+        number = pd.concat(rows).groupby(names, dropna=False, sort=False).ngroup().to_numpy()
+        train, *others = np.split(number, np.cumsum([len(part) for part in rows])[:-1])
+        counts = {name: int(np.isin(other, train).sum()) for name, other in zip(SPLITS[1:], others, strict=True)}
         return ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
 
     def _about_files(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.table import Tabular
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, example, tokenize
-from dir_bench.datasets.text.embeddings import Features, Texts, pieces_of, word_pieces
+from dir_bench.datasets.text.embeddings import Encoded, Texts
 from dir_bench.datasets.text.encoders import encoder as encoder_named
 from dir_bench.errors import UserError
 from dir_bench.files.table import Table, read_table
@@ -87,8 +88,9 @@ class TextTable(Tabular):
                 f"dataset.source: max_tokens={max_tokens} and max_words={max_words} must be at least 1: words to keep"
             )
         self.max_tokens, self.max_words = max_tokens, max_words
-        self.encoder, self.frozen = None if encoder is None else encoder_named(encoder), frozen
-        self.cache_dir = self.data_dir / "cache" if cache_dir is None else Path(cache_dir)
+        kept = self.data_dir / "cache" if cache_dir is None else Path(cache_dir)
+        named = None if encoder is None else encoder_named(encoder)
+        self.encoded = None if named is None else Encoded(lambda: self._texts, named, frozen, kept)
 
     @property
     def requirements(self) -> str:
@@ -100,21 +102,28 @@ class TextTable(Tabular):
 
     def fingerprint(self) -> str:
         """Return a hash of the files, and the version of the encoder."""
-        files = super().fingerprint()
-        return files if self.encoder is None else f"{files} {self.encoder.package} {self.encoder.version}"
+        files = self._files_hash()
+        return files if self.encoded is None else f"{files} {self.encoded.stamp}"
+
+    def _files_hash(self) -> str:
+        return super().fingerprint()
+
+    def require(self) -> None:
+        """Say what to give, or to get, if a file or the encoder is missing."""
+        super().require()
+        if self.encoded is not None:
+            self.encoded.require()
 
     def new_samples(self, files: Sequence[Path]) -> tuple[pd.DataFrame, ArraySplit | TextSplit]:  # type: ignore[override]
         """Read one table with the same columns of text; words that training lacks are unknown ones."""
         if len(files) != 1:
             raise UserError(f"{' '.join(map(str, files[:3]))}: give one table")
         table = read_table(files[0])
-        self._refuse_missing(table, "refuse")
-        columns, unknown = self._columns(table, np.arange(len(table))), np.full(len(table), np.nan, np.float32)
-        if self.encoder is None:
-            return table.frame, self._split(Texts(columns, unknown), self._vocabulary)
-        if not self.frozen:
-            return table.frame, pieces_of(Texts(columns, unknown), self.encoder)
-        return table.frame, ArraySplit(self._embedded[1].of_new(columns), unknown)
+        self._refuse_missing(table, "refuse", new=True)
+        columns = self._columns(table, np.arange(len(table)))
+        if self.encoded is not None:
+            return table.frame, self.encoded.of_new(columns)
+        return table.frame, self._split(Texts(columns, np.full(len(table), np.nan, np.float32)))
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
         """Write an example: opinions whose words tell a skewed target."""
@@ -139,38 +148,27 @@ class TextTable(Tabular):
         texts = self._texts
         count = sum(len(part.targets) for part in texts.values())
         about = f"{' and '.join(self.text)}, {count} samples"
-        if self.encoder is not None:
-            kind = "vectors" if self.frozen else "word pieces"
-            return f"{about}, as {kind} of {self.encoder.package} {self.encoder.version}"
+        if self.encoded is not None:
+            return f"{about}, as {self.encoded}"
         return f"{about}, {len(self._vocabulary)} words in training"
 
     def _data(self) -> Data:
-        if self.encoder is not None:
-            return self._embedded[0] if self.frozen else word_pieces(self._texts, self.encoder)
-        vocabulary = self._vocabulary
-        train, val, test = (self._split(part, vocabulary) for part in self._texts.values())
-        kwargs = {"vocab_size": len(vocabulary), "texts": len(self.text)}
+        if self.encoded is not None:
+            return self.encoded.data()
+        train = self._numbered(self._train_words, self._texts["train"])
+        val, test = (self._split(self._texts[name]) for name in ("val", "test"))
+        kwargs = {"vocab_size": len(self._vocabulary), "texts": len(self.text)}
         return Data(train, val, test, backbone_kwargs=kwargs, kind="texts")
-
-    @cached_property
-    def _embedded(self) -> tuple[Data, Features]:
-        assert self.encoder is not None  # the callers saw to it
-        return Features.data(self._texts, self.encoder, self.cache_dir)
 
     @cached_property
     def _inputs(self) -> list[str]:
         """Names of the columns that are inputs."""
-        table = self._tables["train"]
-        table.column(
-            self.target, f"dataset.source.target to one of them, as dataset.source.target={table.frame.columns[0]}"
-        )
-        for name in self.text:
-            table.column(name, "dataset.source.text to the column of texts")
+        self._require_columns(text=self.text)
         if self.target in self.text:
             raise UserError(f"dataset.source.text={self.target} is the target: name the column of texts")
         return self.text
 
-    def _refuse_missing(self, table: Table, way: str) -> npt.NDArray[np.bool_]:
+    def _refuse_missing(self, table: Table, way: str, *, new: bool = False) -> npt.NDArray[np.bool_]:
         """Return which rows are left out for what is missing; UserError if it may not be."""
         empty = {name: table.column(name).isna() | (table.frame[name].astype(str).str.strip() == "")
                  for name in self._inputs}  # fmt: skip
@@ -179,9 +177,8 @@ class TextTable(Tabular):
             wrong: npt.NDArray[np.bool_] = np.any(gaps, axis=0)
             return wrong
         for name, where in empty.items():
-            table.refuse(
-                where.to_numpy(np.bool_), table.frame[name], "is no text", ", or set dataset.source.missing=drop"
-            )
+            also = "" if new else ", or set dataset.source.missing=drop"
+            table.refuse(where.to_numpy(np.bool_), table.frame[name], "is no text", also)
         return np.zeros(len(table), np.bool_)
 
     @cached_property
@@ -198,11 +195,18 @@ class TextTable(Tabular):
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
-        words: Iterable[list[str]] = (
-            sentence for column in self._texts["train"].columns for sentence in tokenize(column, self.max_tokens)
-        )
-        return build_vocabulary(words, self.max_words)
+        return build_vocabulary(chain.from_iterable(self._train_words), self.max_words)
 
-    def _split(self, part: Texts, vocabulary: dict[str, int]) -> TextSplit:
-        columns = (tokenize(column, self.max_tokens) for column in part.columns)
-        return TextSplit(tuple(Sentences.of(words, vocabulary) for words in columns), part.targets)
+    @cached_property
+    def _train_words(self) -> list[list[list[str]]]:
+        """Words of each training text, by column."""
+        return self._cut(self._texts["train"])
+
+    def _cut(self, part: Texts) -> list[list[list[str]]]:
+        return [tokenize(column, self.max_tokens) for column in part.columns]
+
+    def _split(self, part: Texts) -> TextSplit:
+        return self._numbered(self._cut(part), part)
+
+    def _numbered(self, columns: Iterable[list[list[str]]], part: Texts) -> TextSplit:
+        return TextSplit(tuple(Sentences.of(words, self._vocabulary) for words in columns), part.targets)

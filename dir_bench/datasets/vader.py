@@ -98,11 +98,9 @@ class Vader(TextTable):
         """The authors' archive."""
         return REMOTES
 
-    def fingerprint(self) -> str:
-        """Return a hash of the two files, and the version of the encoder."""
+    def _files_hash(self) -> str:
         self._require_files()
-        files = file_hash(*(self.data_dir / name for name in FILES))
-        return files if self.encoder is None else f"{files} {self.encoder.package} {self.encoder.version}"
+        return file_hash(*(self.data_dir / name for name in FILES))
 
     def stands_in(self) -> str:
         """Say whether the sentences are made up, or others than the published ones."""

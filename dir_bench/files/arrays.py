@@ -245,9 +245,14 @@ def _checked(array: Array, expect: Expect, where: str) -> Array:
     return array
 
 
-def blocks(array: Array) -> Iterator[Array]:
-    """Yield an array's rows some at a time, tens of megabytes, so that a mapped one is never in memory whole."""
-    rows = max(1, 64 * BLOCK * max(1, len(array)) // max(1, array.nbytes))
+def blocks(array: Array, itemsize: int | None = None) -> Iterator[Array]:
+    """Yield an array's rows some at a time, tens of megabytes, so that a mapped one is never in memory whole.
+
+    Args:
+        array: Of one axis at least.
+        itemsize: Bytes that a value is reckoned with; None: those that it has.
+    """
+    rows = max(1, 64 * BLOCK * max(1, len(array)) // max(1, array.size * (itemsize or array.itemsize)))
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
 

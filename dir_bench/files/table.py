@@ -79,9 +79,9 @@ class Table:
         return np.where(np.abs(found) <= np.finfo(np.float32).max, found, np.nan)
 
     def _parsed(self, name: str) -> npt.NDArray[np.float64]:
-        """Return a column as numbers, and NaN; each is parsed once."""
+        """Return a column as numbers, and NaN; each is parsed once. UserError if there is none of that name."""
         if name not in self._numbers:
-            parsed = pd.to_numeric(self.frame[name], errors="coerce")
+            parsed = pd.to_numeric(self.column(name), errors="coerce")
             self._numbers[name] = parsed.to_numpy(np.float64, na_value=np.nan)
         return self._numbers[name]
 

@@ -99,6 +99,21 @@ def test_large_arrays_are_mapped_and_give_the_same_batches(
     assert dataset.check().facts["inputs"].startswith("volumes of shape (2, 5, 6, 4), ")
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64", "int64"])
+def test_bytes_stay_bytes_in_memory_and_batches_are_those_of_float32_to_the_last_bit(
+    tmp_path: Path, dtype: str
+) -> None:
+    arrays = some("pictures", dtype=dtype)
+    np.savez(tmp_path / "own.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "wide.npz", **{name: values.astype(np.float32) for name, values in arrays.items()})  # type: ignore[arg-type]
+    dataset = Arrays(str(tmp_path), "own.npz")
+    own, wide = (each.load().test for each in (dataset, Arrays(str(tmp_path), "wide.npz")))
+    assert isinstance(own, ArraySplit)
+    assert own.inputs.dtype == ("float32" if dtype in ("float64", "int64") else dtype)
+    assert torch.equal(own.fetch(np.arange(9), None), wide.fetch(np.arange(9), None))
+    assert dataset.load().test is own  # read once
+
+
 @pytest.mark.parametrize("name", ["train_x", "test_y"])
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("in_memory", [2**28, 1500])
@@ -186,7 +201,7 @@ def test_the_readmes_scans_are_written_checked_and_read(tmp_path: Path) -> None:
     (line,) = [line for line in readme.splitlines() if line.startswith("dir-bench data check volumes")]
     text, problems = inspection.check("volumes", str(tmp_path), shlex.split(line)[4:])
     assert problems == ()
-    assert "inputs: volumes of shape (1, 4, 6, 5), float32" in text
+    assert "inputs: volumes of shape (1, 4, 6, 5), int16" in text
     data = Volumes(str(tmp_path / "volumes"), "scans").load()
     mean, std = scans[:10].mean(), scans[:10].std()
     np.testing.assert_allclose(data.test.fetch(np.array([3]), None)[0, 0], (scans[23] - mean) / std, atol=1e-4)

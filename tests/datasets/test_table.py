@@ -86,6 +86,12 @@ def test_the_example_is_a_stand_in_whose_test_rows_are_read_as_new_ones(
     (tmp_path / "few.csv").write_text("made_up_0\n1\n")
     said = commands(["predict", "RUN", "few.csv"], code=2)
     assert "few.csv has no column 'made_up_1' (did you mean 'made_up_0'?)" in said
+    first = (tmp_path / "new.csv").read_text().splitlines()
+    (tmp_path / "gap.csv").write_text("\n".join([first[0], first[1].rpartition(",")[0] + ","]))
+    said = commands(["predict", "RUN", "gap.csv"], code=2)
+    assert "1 of 1 rows lack values" in said
+    assert "fill them in, or leave these rows out" in said
+    assert "dataset.source.missing" not in said
 
 
 def loads(path: Path, **settings: object) -> Tabular:
@@ -97,6 +103,7 @@ def test_splits_by_column_by_file_and_drawn(tmp_path: Path) -> None:
     whole = loads(write(tmp_path / "x.csv", 60, split=["train"] * 40 + ["val"] * 12 + ["test"] * 8)).load()
     assert [len(part) for part in (whole.train, whole.val, whole.test)] == [40, 12, 8]  # type: ignore[arg-type]
     assert whole.backbone_kwargs == {"in_features": 3}
+    assert whole.kind == "vectors"
     write(tmp_path / "t.csv", 200)
     write(tmp_path / "e.csv", 9)
     one = loads(tmp_path / "t.csv", test="e.csv")

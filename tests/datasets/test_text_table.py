@@ -53,7 +53,9 @@ def test_the_example_trains_and_its_test_rows_are_predicted_as_recorded(
     found = [float(row["prediction"]) for row in csv.DictReader(io.StringIO(shown))]
     assert found == pytest.approx(np.load(folder / "predictions.npz")["prediction"], rel=1e-5)
     (tmp_path / "gap.csv").write_text("text\nfine\n  \n")
-    assert "gap.csv, line 3: text '  ' is no text" in commands(["predict", "RUN", "gap.csv"], code=2)
+    said = commands(["predict", "RUN", "gap.csv"], code=2)
+    assert "gap.csv, line 3: text '  ' is no text: mend or drop the line" in said
+    assert "dataset.source.missing" not in said
 
 
 def test_words_are_those_of_training_and_two_columns_are_a_pair(tmp_path: Path) -> None:
@@ -96,6 +98,7 @@ def test_one_text_is_encoded_as_the_first_of_two_is() -> None:
     [
         ({}, {"target": "Y"}, r"has no column 'Y'.*; it has: y, text, other: set dataset.source.target"),
         ({}, {"text": "txt"}, r"has no column 'txt' \(did you mean 'text'\?\).*: set dataset.source.text"),
+        ({}, {"id_column": "txt"}, r"has no column 'txt' \(did you mean 'text'\?\).*: set dataset.source.id_column"),
         ({}, {"text": "y"}, r"dataset.source.text=y is the target"),
         ({}, {"text": ["text", "other", "y"]}, r"must name one column, or two"),
         ({}, {"missing": "mean"}, r"texts have no mean"),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+import numpy as np
+import numpy.typing as npt
 
 from dir_bench.datasets.download.fetch import Remote
 from dir_bench.datasets.images import Images, write_list
 from dir_bench.errors import UserError
-from dir_bench.files.text import read_csv
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -66,15 +68,12 @@ class Faces(Images, ABC):
             decode_threads=decode_threads,
         )
 
-    def read_list(self) -> pd.DataFrame:
-        """As of `Images`; the list has to name the splits."""
-        rows = super().read_list()
-        if self.split_column not in read_csv(self.list_path, most_rows=1).header:
-            raise UserError(
-                f"{self.list_path} has no column 'split': take the published list, `dir-bench data fetch {self.name}`, "
-                f"or move it away and rebuild it with `dir-bench data split {self.name}`"
-            )
-        return rows
+    def _draw(self, paths: pd.Series, targets: npt.NDArray[np.float64]) -> NoReturn:
+        """Raise UserError: a list of faces has to name the splits."""
+        raise UserError(
+            f"{self.list_path} has no column 'split': take the published list, `dir-bench data fetch {self.name}`, "
+            f"or move it away and rebuild it with `dir-bench data split {self.name}`"
+        )
 
     def write_split(self, seed: int | None = None) -> Path:
         """Rebuild the list from the raw files; UserError if there is one already, which then counts."""

@@ -6,9 +6,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,12 @@ from dir_bench.datasets.text.split import TextSplit
 from dir_bench.datasets.text.vocabulary import Sentences
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, read_npz
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Lazy("pandas")
 
 Floats = npt.NDArray[np.float32]
 
@@ -60,12 +69,11 @@ class Features:
     @classmethod
     def data(cls, parts: Mapping[str, Texts], encoder: Encoder, cache_dir: Path) -> tuple[Data, Features]:
         """Return the three splits as vectors, encoding what is not kept yet, and how they were made."""
-        every = [text for part in parts.values() for column in part.columns for text in column]
-        vectors = dict(zip(names := list(dict.fromkeys(every)), embed(names, encoder, cache_dir), strict=True))
-        raw = {
-            name: of_vectors([np.stack([vectors[text] for text in column]) for column in part.columns])
-            for name, part in parts.items()
-        }
+        columns = [column for part in parts.values() for column in part.columns]
+        which, distinct = pd.factorize(np.array([*chain.from_iterable(columns)], object))  # by first appearance
+        vectors = embed(distinct.tolist(), encoder, cache_dir)
+        of_column = iter(np.split(which, np.cumsum([len(column) for column in columns])[:-1]))
+        raw = {name: of_vectors([vectors[next(of_column)] for _ in part.columns]) for name, part in parts.items()}
         mean, std = raw["train"].mean(0, dtype=np.float64), raw["train"].std(0, dtype=np.float64)
         made = cls(encoder, cache_dir, mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32))
         train, val, test = (
@@ -78,6 +86,50 @@ class Features:
         encode = self.encoder.start()
         inputs: Floats = (of_vectors([encode(column) for column in columns]) - self.mean) / self.std
         return inputs
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder makes of a dataset's texts.
+
+    Attributes:
+        texts: Gives the three splits as texts, when they are wanted.
+        encoder: Of `encoders`.
+        frozen: Whether samples are its vectors; False: its word pieces, for `backbone=minilm`, which is tuned.
+        cache_dir: Where vectors are kept.
+    """
+
+    texts: Callable[[], Mapping[str, Texts]]
+    encoder: Encoder
+    frozen: bool
+    cache_dir: Path
+
+    def __str__(self) -> str:
+        return f"{'vectors' if self.frozen else 'word pieces'} of {self.stamp}"
+
+    @property
+    def stamp(self) -> str:
+        """The encoder's package and version, a part of a fingerprint; UserError if it is not installed."""
+        return f"{self.encoder.package} {self.encoder.version}"
+
+    def require(self) -> None:
+        """UserError if the encoder is not installed."""
+        _ = self.stamp
+
+    def data(self) -> Data:
+        """Return the three splits; vectors that are not kept yet are encoded, which takes minutes once."""
+        return self._vectors[0] if self.frozen else word_pieces(self.texts(), self.encoder)
+
+    def of_new(self, columns: tuple[Sequence[str], ...]) -> ArraySplit | TextSplit:
+        """Return new texts as a split whose targets are NaN."""
+        unknown = np.full(len(columns[0]), np.nan, np.float32)
+        if not self.frozen:
+            return pieces_of(Texts(columns, unknown), self.encoder)
+        return ArraySplit(self._vectors[1].of_new(columns), unknown)
+
+    @cached_property
+    def _vectors(self) -> tuple[Data, Features]:
+        return Features.data(self.texts(), self.encoder, self.cache_dir)
 
 
 def word_pieces(parts: Mapping[str, Texts], encoder: Encoder) -> Data:
