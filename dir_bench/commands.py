@@ -15,7 +15,7 @@ what is shown
   a hole      –, with the command that fills it: a seed that other rows have; with --holes also the paper's rows
   n/a         its runs have no such number: a region without samples, a correlation of constant predictions
   --metrics   any that the runs have: mae mse rmse gm pearson spearman; bmae (over bins, bins says how many), bias,
-              slope, ccc, w1, sera; of heads that know how sure they are nll crps coverage width uce uce_std ause (README)
+              slope, ccc, w1, sera; of heads that know how sure they are nll crps coverage width uce uce_std ause
   marks       the best mean of a column (* or bold); what cannot be told from it (° or italic): intervals overlap, or
               with --compare no significant difference; † or ‡ differs significantly from the row of --compare
   --compare   †: a paired t-test over the seeds that two rows share, five or more, so that a claim is one about methods
