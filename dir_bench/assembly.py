@@ -30,6 +30,7 @@ from dir_bench.task import Task, target_bins
 from dir_bench.toggles import Toggle
 from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import group_batch_norm, synchronise_batch_norm
+from dir_bench.training.kept import keep
 from dir_bench.training.network import Network
 from dir_bench.training.stopping import stops
 from dir_bench.training.trainer import Trainer
@@ -166,8 +167,12 @@ def target_units(config: Config, data: Data) -> tuple[float, float]:
     return float(targets.mean()), float(targets.std()) or 1.0
 
 
-def train_on(data: Data, network: Network, device: torch.device) -> Data:
-    """Return the data with the training split that the parts make of it; the network is as initialised."""
+def train_on(data: Data, network: Network, device: torch.device, samples_on: str = "host") -> Data:
+    """Return the data where they are to lie, with the training split that the parts make of it.
+
+    The network is as initialised.
+    """
+    data = keep(data, device, samples_on)
     train = data.train
     for part in network.parts:
         train = part.samples(train, device)

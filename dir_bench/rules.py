@@ -18,6 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.eval_unit": ("epoch", "step"),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
     "trainer.cache": ("none", "disk", "ram"),
+    "trainer.samples_on": ("auto", "host", "device"),
     "trainer.select": ("best", "last"),
     "semantics.stop_rule": ("newest_is_largest", "no_progress"),
     "trainer.precision": ("32-true", "64-true", "bf16-mixed", "16-mixed"),

@@ -40,6 +40,7 @@ NUMBERLESS = (
     "dataset.source.cache_limit_gb",
     "dataset.source.decode_threads",
     "trainer.cache",
+    "trainer.samples_on",
     "trainer.accelerator",
     "trainer.workers",
     "trainer.checkpoint_minutes",
@@ -270,6 +271,7 @@ class TrainerConfig:
     checkpoint_minutes: float = 10.0
     progress: bool = True
     cache: str = "disk"
+    samples_on: str = "auto"
     feature_statistics: bool = True
     figures: bool = True
     channels_last: bool = False

@@ -43,5 +43,5 @@ def make_trainer(settings: Config, data: Data, folder: Path, device: str) -> Tra
     fabric = assembly.build_fabric(settings, "auto", 1)
     task = Task.of(settings, data.train.label_counts)
     network = assembly.build_network(settings, data)
-    data = assembly.train_on(data, network, fabric.device)
+    data = assembly.train_on(data, network, fabric.device, settings.trainer.samples_on)
     return assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)
