@@ -60,6 +60,7 @@ ADDED = (
     *("dataset.standardize", "dataset.source.exif_orientation", "dataset.relevance"),
     *("dataset.bins.edges", "dataset.bins.choose", "dataset.bins.number"),
     *("dataset.source.channels_last", "dataset.source.standardize_inputs"),
+    *("trainer.tf32", "trainer.compile_mode", "optimizer.fused"),
     *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
     *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )
@@ -276,6 +277,8 @@ class TrainerConfig:
     figures: bool = True
     channels_last: bool = False
     compile: bool = False
+    compile_mode: str = "default"
+    tf32: str = "convolutions"
     select: str = "best"  # the checkpoint that is tested: best on validation, or last
 
 
@@ -316,6 +319,8 @@ def without_unused(config: Config) -> Config:
     config.parts = {name: node for name, node in config.parts.items() if node is not None}
     if not config.schedule.source:
         config.schedule = Schedule()
+    if not config.trainer.compile:
+        config.trainer = replace(config.trainer, compile_mode=TrainerConfig.compile_mode)
     return config
 
 
