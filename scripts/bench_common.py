@@ -1,4 +1,4 @@
-"""What the scripts that time share: the processor's name, a clock, and a trainer that never evaluates."""
+"""What the scripts that time share: the processor's name, its peak, a clock, and a trainer that never evaluates."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
+"""Dense bf16 operations a second that NVIDIA gives for cards whose name holds this; H100 80GB HBM3 is the SXM one."""
+
+
+def peak(name: str) -> float | None:
+    """Return the bf16 peak of a device, in operations a second; None if it is not in `PEAKS`."""
+    return next((value for part, value in PEAKS.items() if part in name), None)
 
 
 def seconds(

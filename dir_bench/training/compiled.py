@@ -53,7 +53,7 @@ class Compiled:
 
     def _first(self, inputs: Tensor, kind: bool) -> Any:
         what = f"batches of {tuple(inputs.shape)}" + ("" if kind else " without gradients")
-        log.info("compiling the backbone for %s; what is compiled is kept in %s", what, os.environ.get(CACHE, "/tmp"))
+        log.info("compiling the backbone for %s; what is compiled is kept in %s", what, os.environ.get(CACHE))
         started = time.perf_counter()
         features = self._compiled(inputs)
         log.info("compiled in %.0f s", time.perf_counter() - started)
@@ -62,5 +62,8 @@ class Compiled:
 
 
 def keep_compiled(folder: Path) -> None:
-    """Let compiled code be kept in this folder for later runs, unless the environment names another."""
-    os.environ.setdefault(CACHE, str(folder.absolute()))
+    """Let compiled code be kept in this folder for later runs, unless the user's environment names another."""
+    named = os.environ.get(CACHE)
+    # Once imported, torch names a folder itself: of temporary files, which do not outlast a machine's start.
+    if named is None or Path(named).name.startswith("torchinductor_"):
+        os.environ[CACHE] = str(folder.absolute())
