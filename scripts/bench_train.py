@@ -119,9 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(samples, flops, times, asked.device, " ".join(common[2:]), asked.rounds)
 
 
-def report(
-    samples: int, flops: float, times: dict[str, list[float]], device: str, settings: str, rounds: int
-) -> None:
+def report(samples: int, flops: float, times: dict[str, list[float]], device: str, settings: str, rounds: int) -> None:
     """Print the machine and one table."""
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
     known = peak(name)
@@ -138,7 +136,9 @@ def report(
     console = Console(width=132)
     console.print(table)
     dense = "a peak that is not known" if known is None else f"{known / 1e12:.0f} TFLOP/s dense in bf16"
-    said = f"median of {rounds} rounds; ratios within each round; {flops / 1e9:.3g} GFLOP an image; the card has {dense}"
+    said = (
+        f"median of {rounds} rounds; ratios within each round; {flops / 1e9:.3g} GFLOP an image; the card has {dense}"
+    )
     console.print(said, style="dim")
 
 
