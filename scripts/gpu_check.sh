@@ -9,7 +9,7 @@
 # in the checkout, of packages in pure Python, made elsewhere with this command:
 #
 #   pip install --target carry --no-deps hydra-core==1.3.8 omegaconf==2.3.1 antlr4-python3-runtime==4.9.3 \
-#       nltk==3.10.4 edfio==0.4.18 filelock==4.2.12
+#       nltk==3.10.4 defusedxml==0.7.1 edfio==0.4.18 filelock==4.2.12
 #
 # Steps print as they go. Each is ended after its time, and so is the whole; a step that fails does not stop the others.
 # Exit code: 0, or 1 if a step failed or was ended.
@@ -59,7 +59,7 @@ export python work device
 
 if [ "$quick" = yes ]; then
     tests=(tests/methods/test_fds_moments.py)
-    fds=(--repeats 1 --warm-up 0 --epochs 1 --rows 1024)
+    fds=(--repeats 1 --warm-up 0 --epochs 0 --rows 1024)
     faces=(--images 48 --batch 8 --backbone cnn --rounds 1 --set dataset.source.size=16 dataset.source.padding=2)
     depth=(--images 4 --batch 2 --backbone depth_small --rounds 1 --set dataset.source.rotation_order=1)
     maps=(--images 2 --repeats 1) pairs=200 texts=(backbone=bilstm_small trainer.max_steps=2 trainer.epochs=1)
