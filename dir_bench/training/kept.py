@@ -114,7 +114,8 @@ def keep(data: Data, device: torch.device, where: str) -> Data:
         log.info("samples stay on the host: they would take %s; trainer.samples_on=device keeps them there", said)
         return data
     log.info("samples are kept on the device: they take %s", said)
-    return replace(data, **{n: kept(split, device, with_maps=n == "train") for n, split in splits.items()})
+    moved: dict[str, Any] = {n: kept(split, device, with_maps=n == "train") for n, split in splits.items()}
+    return replace(data, **moved)
 
 
 def kept(split: Any, device: torch.device, with_maps: bool = True) -> Split:
@@ -132,7 +133,7 @@ def _maps(split: Any) -> Any:
 
 def _bytes(split: Any, with_maps: bool) -> int:
     readers = [split.read, *([maps] if with_maps and (maps := _maps(split)) else [])]
-    return len(split) * sum(read(np.arange(1)).nbytes for read in readers)
+    return sum(len(split) * int(read(np.arange(1)).nbytes) for read in readers)
 
 
 def _table(read: Any, n: int, device: torch.device) -> Tensor:
