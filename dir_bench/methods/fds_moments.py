@@ -183,15 +183,17 @@ class GroupMoments:
         self.center = torch.where(new[:, None], matrix[first].to(self.center.dtype), self.center)
 
     def _add_by_product(self, matrix: Tensor, group: Tensor) -> None:
-        groups = len(self.count)
-        size, own = PRODUCT_BYTES // (8 * matrix.shape[1] + 8 * groups), torch.arange(groups, device=group.device)
-        for rows, of in zip(*(each.split(max(1, MEMBERS_BYTES // groups)) for each in (matrix, group)), strict=True):
-            member = of == own[:, None]
+        groups, width = self.total.shape
+        own = torch.arange(groups, device=group.device)[:, None]
+        at_once, in_a_product = max(1, MEMBERS_BYTES // groups), max(1, PRODUCT_BYTES // (8 * (width + groups)))
+        for begin in range(0, len(matrix), at_once):
+            rows, of = matrix[begin : begin + at_once], group[begin : begin + at_once]
+            member = of == own
             seen, first = member.max(1)
             self._center(seen & (self.count == 0), first, rows)
             self.count += member.sum(1)
-            for start in range(0, len(rows), max(1, size)):
-                part = slice(start, start + max(1, size))
+            for start in range(0, len(rows), in_a_product):
+                part = slice(start, start + in_a_product)
                 self._add_product(member[:, part].to(self.total.dtype), rows[part], of[part])
 
     def _add_product(self, member: Tensor, rows: Tensor, of: Tensor) -> None:
