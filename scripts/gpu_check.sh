@@ -52,7 +52,7 @@ one_epoch() {
     "$python" -m dir_bench.cli data sample sts_b --data "$work/data" --size "$pairs" &&
         "$python" -m dir_bench.cli train dataset=sts_b paths.data="$work/data" paths.outputs="$work/outputs" \
             trainer.accelerator="$device" trainer.figures=false trainer.progress=false "$@" &&
-        tail -n 2 "$work"/outputs/*/*/*/history.csv
+        awk -F, '{ print $1 ", " $2 ", " $3 ", " $NF }' "$work"/outputs/sts_b/*/*/history.csv
 }
 export -f one_epoch
 export python work device
