@@ -3,7 +3,8 @@
 The ceiling is forward, backward and optimiser step of the same network on tensors that lie ready on the device. Set
 against it is an epoch of the real trainer over a stand-in with a warm cache (reading, augmentation, loss by region
 weights, logging of the loss), and what LDS weights and FDS add. Everything is measured in one run, round by round in
-an order that turns, from the third epoch on (FDS calibrates from then).
+an order that turns, from the third epoch on (FDS calibrates from then). An epoch ends with its checkpoint copied; the
+writing of it, which takes place beside the next epoch, is in `bench_checkpoints.py`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ def measure(common: list[str], device: str, rounds: int, folder: Path) -> tuple[
     for number in range(rounds + 2):
         for name in list(actions)[:: 1 if number % 2 else -1]:
             taken = seconds(actions[name], ceiling.fabric.device)
+            for trainer in trainers.values():
+                trainer.writer.join()  # it would go on in the time of the next one
             times[name] += [taken] if number >= 2 else []
     return len(data.train), times
 

@@ -58,14 +58,12 @@ class HostMemory:
                 twin = twins[storage.data_ptr()] = self._buffer(storage.nbytes(), on_cuda)
                 twin.copy_(storage, non_blocking=on_cuda)
                 taken.buffers.append((twin, on_cuda))
-                if on_cuda and taken.copied is None:
-                    taken.copied = torch.cuda.Event()
             empty = tensor.detach().new_empty(0, device="cpu")
             return empty.set_(twin, tensor.storage_offset(), tensor.size(), tensor.stride())
 
         taken.state = _copied(dict(state), on_host)
-        if taken.copied is not None:
-            taken.copied.record()
+        if any(pinned for _, pinned in taken.buffers):
+            taken.copied = torch.cuda.current_stream().record_event()
         return taken
 
     def give_back(self, snapshot: Snapshot) -> None:
