@@ -3,7 +3,8 @@
 An epoch of the real trainer that ends with an evaluation and selects each epoch, so that `best.pt` and `last.pt` are
 both due: without writing them; written where training stands, each file serialised from the live state and flushed to
 the disk with `history.csv`, as it was once; and written beside training, as it is. Several epochs a round, the last
-write included, in an order that turns. Processor time is that of all threads.
+write included, in an order that turns. Processor time is that of all threads; "held up" is how long the thread that
+trains is not training: it is steadier than a difference of epochs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,21 @@ from dir_bench.training import checkpoint
 from dir_bench.training.checkpoint_writer import CheckpointWriter
 from dir_bench.training.recorder import Recorder
 from dir_bench.training.trainer import Trainer
+
+
+class Clock:
+    """Adds up what calls take of the time on the wall."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            start = time.perf_counter()
+            function(*arguments)
+            self.seconds += time.perf_counter() - start
+
+        return call
 
 
 class Unwritten(CheckpointWriter):
@@ -51,14 +67,16 @@ NONE = "no checkpoints"
 WRITERS = {NONE: Unwritten, "in the foreground": Foreground, "in the background": CheckpointWriter}
 
 
-def prepared(name: str, words: Sequence[str], data: Data, folder: Path, device: str) -> Trainer:
+def prepared(name: str, words: Sequence[str], data: Data, folder: Path, device: str, clock: Clock) -> Trainer:
     """Return a trainer that evaluates and selects each epoch, with the writer of that name."""
+    writer = WRITERS[name](RunFolder(folder).checkpoints)
     settings = config.compose(words)
     trainer = make_trainer(settings, data, folder, device)
     trainer.settings = replace(trainer.settings, eval_every=1, select="last")
-    trainer.writer = WRITERS[name](trainer.checkpoints)
+    writer.save, writer.join = clock.timed(writer.save), clock.timed(writer.join)  # type: ignore[method-assign]
+    trainer.writer = writer
     recorder = Recorder(RunFolder(folder), trainer, settings, active=True)
-    trainer.report = lambda record: recorder._write_history(durable=name == "in the foreground")
+    trainer.report = clock.timed(lambda record: recorder._write_history(durable=name == "in the foreground"))
     return trainer
 
 
@@ -74,8 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data: Data = config.build(settings.dataset.source).load()
     wall: dict[str, list[float]] = {name: [] for name in WRITERS}
     busy: dict[str, list[float]] = {name: [] for name in WRITERS}
+    held: dict[str, list[float]] = {name: [] for name in WRITERS}
+    clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {name: prepared(name, asked.set, data, Path(folder) / name, asked.device) for name in WRITERS}
+        trainers = {name: prepared(name, asked.set, data, Path(folder) / name, asked.device, clock) for name in WRITERS}
         for number in range(asked.rounds + 1):
             for name in list(WRITERS)[:: 1 if number % 2 else -1]:
                 trainer = trainers[name]
@@ -85,22 +105,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         trainer.train_epoch()
                     trainer.writer.join()
 
-                before = time.process_time()
+                before, clock.seconds = time.process_time(), 0.0
                 taken = seconds(epochs, trainer.fabric.device)
                 if number:  # the first round warms up
                     wall[name].append(taken / asked.epochs)
                     busy[name].append((time.process_time() - before) / asked.epochs)
+                    held[name].append(clock.seconds / asked.epochs)
         last = trainers["in the background"].checkpoints / "last.pt"
         size = last.stat().st_size / 2**20
     device = torch.cuda.get_device_name() if asked.device == "cuda" else processor()
     print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads; last.pt {size:.1f} MiB")
-    table = Table("an epoch with checkpoints written", "s", "added", "CPU s", "added", box=None)
+    table = Table("an epoch with checkpoints written", "s", "added", "CPU s", "added", "held up, s", box=None)
     for name in WRITERS:
         row = []
         for times in (wall, busy):
             added = statistics.median(one - none for one, none in zip(times[name], times[NONE], strict=True))
             row += [f"{statistics.median(times[name]):.3f}", f"{added:+.3f}"]
-        table.add_row(name, *row)
+        table.add_row(name, *row, f"{statistics.median(held[name]):.4f}")
     console = Console(width=120)
     console.print(table)
     console.print(

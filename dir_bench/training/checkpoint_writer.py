@@ -184,7 +184,8 @@ def _copied(value: Any, on_host: Callable[[Tensor], Tensor]) -> Any:
         return on_host(value)
     if isinstance(value, dict):
         twin = copy.copy(value)  # of the same class, and with what a module's state has beside its items
-        twin.update((key, _copied(item, on_host)) for key, item in value.items())
+        for key, item in value.items():
+            twin[key] = _copied(item, on_host)  # `update` of a Counter, which a schedule has, would add
         return twin
     if isinstance(value, list | tuple):
         return type(value)(_copied(item, on_host) for item in value)

@@ -283,6 +283,7 @@ class Trainer:
         step = state.step + now - (state.batch + now - number) + 1
         samples = self.loader.order(state.epoch)[number].tolist()
         self.writer.join()  # it is said which checkpoint there is
+        self.fabric.barrier()
         raise self.losses.breakdown(step, state.epoch, number, samples, self.checkpoints / "last.pt")
 
     def _walk(self, split: Split | None = None, purpose: str = "walk", shuffled: bool = True) -> Iterator[Step]:
