@@ -1,6 +1,5 @@
 """From YAML files and overrides to a checked config: plain dataclasses, checked before any data is read."""
 
-import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,8 +29,9 @@ _LONGEST = 255
 """Bytes of a name that file systems take."""
 
 
+@cache
 def register_schema() -> None:
-    """Make the schema known to Hydra as the root of `configs/train.yaml`."""
+    """Make the schema known to Hydra as the root of `configs/train.yaml`; once, for it never changes."""
     from dir_bench.sweeps import plugins
 
     ConfigStore.instance().store(group="_schema", name="config", node=Config)
@@ -98,7 +98,7 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
             alone = seed is not None and "seed}" not in str(config) + "".join(job)
             rest = tuple(text for text in job if not (alone and text == seed))
             if rest not in made:
-                made[rest] = copy.deepcopy(config)
+                made[rest] = hydra_private.copied(config)
                 composer.set(made[rest], [parsed[text] for text in rest if not chooses[text]])
             places.append((rest, int(str(seed)[5:]) if alone else None))
     checked = {rest: typed(config) for rest, config in made.items()}
@@ -180,10 +180,10 @@ def check_folder_name(key: str, name: str) -> None:
 
 
 @cache
-def _schema() -> tuple[DictConfig, list[str]]:
-    """Return the schema and its dotted keys."""
+def _schema() -> tuple[DictConfig, dict[str, None]]:
+    """Return the schema and its dotted keys, in order."""
     schema = OmegaConf.structured(Config)
-    return schema, list(_dotted(OmegaConf.to_container(schema)))
+    return schema, dict.fromkeys(_dotted(OmegaConf.to_container(schema)))
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
