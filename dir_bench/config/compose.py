@@ -80,7 +80,7 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
     overrides come last in Hydra too, and are put onto copies. Jobs that differ by a seed that nothing else refers to
     share one copy.
     """
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    composed: dict[tuple[str, ...], tuple[DictConfig, bool]] = {}
     made: dict[tuple[str, ...], DictConfig] = {}
     places = []
     with errors_explained(jobs[0] if jobs else (), extra_dir):
@@ -92,10 +92,11 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
         for job in jobs:
             choices = tuple(text for text in job if chooses[text])
             if choices not in composed:
-                composed[choices] = composer.compose(choices)
-            config = composed[choices]
+                made_of = composer.compose(choices)
+                composed[choices] = made_of, "seed}" in str(made_of)
+            config, tells_seed = composed[choices]
             seed = next((text for text in job if re.fullmatch(r"seed=\d+", text)), None)
-            alone = seed is not None and "seed}" not in str(config) + "".join(job)
+            alone = seed is not None and not tells_seed and "seed}" not in "".join(job)
             rest = tuple(text for text in job if not (alone and text == seed))
             if rest not in made:
                 made[rest] = hydra_private.copied(config)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra import version
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
@@ -58,6 +59,7 @@ USED: dict[str, tuple[str, ...]] = {
     "hydra._internal.defaults_list.create_defaults_list": (
         "repo", "config_name", "overrides_list", "prepend_hydra", "skip_missing",
     ),
+    "hydra._internal.defaults_list._create_interpolation_map": ("overrides", "defaults_list", "self_added"),
     "hydra._internal.config_repository.CachingConfigRepository": ("delegate",),
     "hydra._internal.config_repository.CachingConfigRepository.load_config": ("self", "config_path"),
     "hydra._internal.config_repository.CachingConfigRepository.group_exists": ("self", "config_path"),
@@ -129,6 +131,21 @@ class _Repository(ConfigRepository):
         if place not in self._parsed or self._parsed[place][0] != state:
             self._parsed[place] = state, pickle.dumps(super().load_config(config_path))
         return pickle.loads(self._parsed[place][1])
+
+
+_all_choices = defaults_list._create_interpolation_map
+
+
+def _choices_if_asked(overrides: Any, defaults_list: Sequence[Any], self_added: bool) -> DictConfig:
+    """Return what a choice such as `${dataset}_${backbone}` is read from, where there is one.
+
+    Hydra makes it for each file that it comes to, which is a fifth of a composition.
+    """
+    asked = any(part.is_interpolation() for part in defaults_list)
+    return _all_choices(overrides, defaults_list, self_added) if asked else OmegaConf.create()
+
+
+defaults_list._create_interpolation_map = _choices_if_asked
 
 
 class Application:
