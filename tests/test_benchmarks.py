@@ -82,6 +82,7 @@ def test_mixup_of_pictures_and_of_features(tmp_path: Path, commands: Commands) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.usefixtures("forked_workers")
 def test_shhs_from_recordings_to_a_table_that_beats_the_mean(tmp_path: Path, commands: Commands) -> None:
     source = ["dataset.source.min_seconds=60", "dataset.source.processes=2"]
     train = [
