@@ -136,7 +136,7 @@ class _Repository(ConfigRepository):
 _all_choices = defaults_list._create_interpolation_map
 
 
-def _choices_if_asked(overrides: Any, defaults_list: Sequence[Any], self_added: bool) -> DictConfig:
+def _choices_if_asked(overrides: Any, defaults_list: list[Any], self_added: bool) -> DictConfig:
     """Return what a choice such as `${dataset}_${backbone}` is read from, where there is one.
 
     Hydra makes it for each file that it comes to, which is a fifth of a composition.
