@@ -34,7 +34,7 @@ def test_from_stand_in_to_table(name: str, tmp_path: Path, commands: Commands) -
     printed = commands(
         ["data", "sample", name, "--size", size],
         ["data", "check", name],
-        ["train", f"dataset={name}", *overrides, "trainer.threads=2"],
+        ["train", f"dataset={name}", *overrides, "trainer.threads=1"],
         ["table", "--format", "json"],
         ["evaluate", "RUN"],
     )
