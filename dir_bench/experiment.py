@@ -24,6 +24,7 @@ from dir_bench.atomic import json_text, write_npz
 from dir_bench.datasets.base import Data, Predictable
 from dir_bench.departures import departures, missing_starts
 from dir_bench.errors import RunFailed, UserError, last_line
+from dir_bench.methods.part import Head
 from dir_bench.resolved import Resolved, given_stage_one, resolve
 from dir_bench.results.environment import run_environment
 from dir_bench.results.naming import flatten
@@ -193,7 +194,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
                 "epoch": best["epoch"],
                 "split": data.selected_on,
             },
-            **judgement(task, trainer.head.family),
+            **judgement(task, trainer.head),
             **({"drawn": data.drawn} if data.drawn else {}),
             "test": task.report(data.test.judged, columns, trainer.head.family),
         }
@@ -222,15 +223,18 @@ def _built(resolved: Resolved) -> tuple[Data, Task, Network]:
 
 def _judged(resolved: Resolved, trainer: Trainer, data: Data, task: Task) -> dict[str, Any]:
     """Return what metrics.json says of the test split, as the trainer's network has it."""
-    family = trainer.head.family
-    test = task.report(data.test.judged, trainer.columns(data.test), family)
-    return describe(resolved, ()) | judgement(task, family) | {"test": test}
+    test = task.report(data.test.judged, trainer.columns(data.test), trainer.head.family)
+    return describe(resolved, ()) | judgement(task, trainer.head) | {"test": test}
 
 
-def judgement(task: Task, family: str | None) -> dict[str, Any]:
-    """Return what metrics.json says of how its numbers were made: SERA's control points, the head's distribution."""
+def judgement(task: Task, head: Head) -> dict[str, Any]:
+    """Return what metrics.json says of how its numbers were made.
+
+    relevance: SERA's control points. family: Of the head's distribution. target_units: The label that is 0 in network
+    units, and how many label units one of them is; where targets are standardised, nothing else says it.
+    """
     points = task.extremes and [list(point) for point in task.extremes.points]
-    said = {"relevance": points, "family": family}
+    said = {"relevance": points, "family": head.family, "target_units": [head.target_shift, head.target_scale]}
     return {key: value for key, value in said.items() if value is not None}
 
 

@@ -157,6 +157,7 @@ METRICS = fields(
         "relevance": or_null(items(items(number))),
         "note": or_null(text),
         "family": or_null(text),
+        "target_units": or_null(items(number)),
         "drawn": or_null(fields({}, None, fields({"rows": count, "distinct": count}))),
     },
 )

@@ -255,12 +255,11 @@ class Trainer:
         assert step.features is not None
         output = step.output.to(torch.promote_types(step.output.dtype, torch.float32))
         targets = step.targets.unsqueeze(-1) if step.targets.dim() == 1 else step.targets
-        losses = self.head.losses(output, targets, step.features)
+        losses: Tensor = self.head.losses(output, targets, step.features)
         for part in self.parts.values():
             if (weights := part.weigh(targets)) is not None:
                 losses = losses * weights
-        mean: Tensor = losses.flatten(1).mean(1).sum()
-        return mean
+        return losses.flatten(1).mean(1).sum()
 
     def _check_loss(self, including_current: bool = False) -> None:
         """Raise RunFailed, naming step and samples, if a loss since the last look was not finite or too large."""

@@ -34,6 +34,8 @@ def test_targets_of_hundreds_of_thousands_are_learned_and_predicted_in_their_uni
     run = experiment.run(compose())
     trivial = np.abs(compose.y["test"] - np.median(compose.y["train"])).mean()
     assert run.metrics["test"]["all"]["mae"] < 0.6 * trivial
+    train = compose.y["train"].astype(np.float32)
+    assert run.metrics["target_units"] == [pytest.approx(train.mean()), pytest.approx(train.std(), rel=1e-5)]
     saved = np.load(run.folder / "predictions.npz")
     assert 250_000 < saved["prediction"].min() < saved["prediction"].max() < 420_000
     assert experiment.evaluate(run.folder)["test"] == run.metrics["test"]
