@@ -86,7 +86,7 @@ def test_mixup_of_pictures_and_of_features(tmp_path: Path, commands: Commands) -
 def test_shhs_from_recordings_to_a_table_that_beats_the_mean(tmp_path: Path, commands: Commands) -> None:
     source = ["dataset.source.min_seconds=60", "dataset.source.processes=2"]
     train = [
-        *("train", "dataset=shhs", *source, "backbone=psg_small", "method=inv_lds_fds", "trainer.epochs=40"),
+        *("train", "dataset=shhs", *source, "backbone=psg_small", "method=inv_lds_fds", "trainer.epochs=12"),
         *PLAIN,
         *(
             "dataset.source.crop_seconds=300",
