@@ -57,7 +57,7 @@ def compose(data_dir: Path, tmp_path: Path, monkeypatch):
             [
                 "dataset=nyud2", f"paths.data={data_dir}", f"paths.outputs={tmp_path / outputs}", "trainer.cache=disk",
                 "trainer.epochs=3", "trainer.batch_size=3", "trainer.threads=1", "dataset.source.val_pixels_per_bin=50",
-                "dataset.source.rotation_order=1", *overrides,
+                "dataset.source.rotation_order=1", "trainer.figures=false", *overrides,
             ]
         )  # fmt: skip
         settings.backbone = {"_target_": "dir_bench.backbones.depth.DepthNet", "features": True}
