@@ -30,7 +30,10 @@ from dir_bench.task import Task, target_bins
 from dir_bench.toggles import Toggle
 from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import group_batch_norm, synchronise_batch_norm
+from dir_bench.training.compiled import Compiled, keep_compiled
+from dir_bench.training.kept import keep
 from dir_bench.training.network import Network
+from dir_bench.training.precision import choose_tf32, say_tf32, spare_hints
 from dir_bench.training.stopping import stops
 from dir_bench.training.trainer import Trainer
 
@@ -56,10 +59,15 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
 
     settings = config.trainer
     accelerator = "cuda" if settings.accelerator == "gpu" else settings.accelerator
+    spare_hints()
+    choose_tf32(settings.tf32)
     try:
-        return Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=settings.precision)  # type: ignore[arg-type]
+        fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=settings.precision)  # type: ignore[arg-type]
     except (RuntimeError, ValueError) as error:
         raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
+    if settings.precision == "32-true" and fabric.is_global_zero:
+        say_tf32(settings.tf32, fabric.device)
+    return fabric
 
 
 def build_network(config: Config, data: Data) -> Network:
@@ -83,7 +91,8 @@ def build_network(config: Config, data: Data) -> Network:
     if config.trainer.channels_last:
         _to_channels_last(network)
     if config.trainer.compile:
-        backbone.compile()
+        keep_compiled(Path(config.paths.data) / ".cache" / "compiled")
+        network.compiled = Compiled(backbone, config.trainer.compile_mode)
     return network
 
 
@@ -166,8 +175,12 @@ def target_units(config: Config, data: Data) -> tuple[float, float]:
     return float(targets.mean()), float(targets.std()) or 1.0
 
 
-def train_on(data: Data, network: Network, device: torch.device) -> Data:
-    """Return the data with the training split that the parts make of it; the network is as initialised."""
+def train_on(data: Data, network: Network, device: torch.device, samples_on: str = "host") -> Data:
+    """Return the data where they are to lie, with the training split that the parts make of it.
+
+    The network is as initialised.
+    """
+    data = keep(data, device, samples_on)
     train = data.train
     for part in network.parts:
         train = part.samples(train, device)

@@ -172,7 +172,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
     config, folder = resolved.config, resolved.folder
     _limit_threads(config)
     data, task, network = _built(resolved)
-    data = train_on(data, network, fabric.device)
+    data = train_on(data, network, fabric.device, config.trainer.samples_on)
     if stage_one is not None:
         take_stage_one(network, stage_one)
     trainer = build_trainer(fabric, config, folder, data, task, network)

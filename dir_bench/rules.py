@@ -18,8 +18,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.eval_unit": ("epoch", "step"),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps"),
     "trainer.cache": ("none", "disk", "ram"),
+    "trainer.samples_on": ("auto", "host", "device"),
     "trainer.select": ("best", "last"),
     "semantics.stop_rule": ("newest_is_largest", "no_progress"),
+    "trainer.tf32": ("convolutions", "all", "none"),
+    "trainer.compile_mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "trainer.precision": ("32-true", "64-true", "bf16-mixed", "16-mixed"),
 }
 """Every key whose value is one of a few words, with those words."""
@@ -246,6 +249,11 @@ def _check_numbers(config: Config) -> None:
         )
     if trainer.clip_norm is not None and not trainer.clip_norm > 0:
         raise UserError(f"trainer.clip_norm={trainer.clip_norm} must be above 0 (null: no clipping)")
+    if trainer.clip_norm is not None and trainer.precision == "16-mixed" and config.optimizer.get("fused"):
+        raise UserError(
+            "a fused optimizer scales 16-bit gradients itself, too late to clip them: set optimizer.fused=null, "
+            "trainer.clip_norm=null or trainer.precision=bf16-mixed"
+        )
     if config.dataset.standardize and config.dataset.dense:
         raise UserError(
             f"dataset.standardize=true is for one target a sample, and {config.dataset.title} has maps of them"

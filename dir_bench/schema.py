@@ -40,6 +40,7 @@ NUMBERLESS = (
     "dataset.source.cache_limit_gb",
     "dataset.source.decode_threads",
     "trainer.cache",
+    "trainer.samples_on",
     "trainer.accelerator",
     "trainer.workers",
     "trainer.checkpoint_minutes",
@@ -59,6 +60,7 @@ ADDED = (
     *("dataset.standardize", "dataset.source.exif_orientation", "dataset.relevance"),
     *("dataset.bins.edges", "dataset.bins.choose", "dataset.bins.number"),
     *("dataset.source.channels_last", "dataset.source.standardize_inputs"),
+    *("trainer.tf32", "trainer.compile_mode", "optimizer.fused"),
     *("parts", "stages.first", "stages.freeze", "trainer.select", "trainer.devices", "trainer.batch_norm_groups"),
     *("semantics.stop_rule", "semantics.mse_selects", "semantics.fds_second_stage", "semantics.fds_subset_order"),
 )
@@ -270,10 +272,13 @@ class TrainerConfig:
     checkpoint_minutes: float = 10.0
     progress: bool = True
     cache: str = "disk"
+    samples_on: str = "auto"
     feature_statistics: bool = True
     figures: bool = True
     channels_last: bool = False
     compile: bool = False
+    compile_mode: str = "default"
+    tf32: str = "convolutions"
     select: str = "best"  # the checkpoint that is tested: best on validation, or last
 
 
@@ -314,6 +319,8 @@ def without_unused(config: Config) -> Config:
     config.parts = {name: node for name, node in config.parts.items() if node is not None}
     if not config.schedule.source:
         config.schedule = Schedule()
+    if not config.trainer.compile:
+        config.trainer = replace(config.trainer, compile_mode=TrainerConfig.compile_mode)
     return config
 
 

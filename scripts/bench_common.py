@@ -1,4 +1,4 @@
-"""What the scripts that time share: the processor's name, a clock, and a trainer that never evaluates."""
+"""What the scripts that time share: the processor's name, its peak, a clock, and a trainer that never evaluates."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
+PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
+"""Dense bf16 operations a second that NVIDIA gives for cards whose name holds this; H100 80GB HBM3 is the SXM one."""
+
+
+def peak(name: str) -> float | None:
+    """Return the bf16 peak of a device, in operations a second; None if it is not in `PEAKS`."""
+    return next((value for part, value in PEAKS.items() if part in name), None)
+
+
 def seconds(
     action: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter
 ) -> float:
@@ -43,5 +52,5 @@ def make_trainer(settings: Config, data: Data, folder: Path, device: str) -> Tra
     fabric = assembly.build_fabric(settings, "auto", 1)
     task = Task.of(settings, data.train.label_counts)
     network = assembly.build_network(settings, data)
-    data = assembly.train_on(data, network, fabric.device)
+    data = assembly.train_on(data, network, fabric.device, settings.trainer.samples_on)
     return assembly.build_trainer(fabric, settings, RunFolder(folder), data, task, network)

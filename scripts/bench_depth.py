@@ -1,8 +1,9 @@
-"""Time what NYUD2-DIR does per pixel, the plain way and here: `python scripts/bench_depth.py`, on the CPU.
+"""Time what NYUD2-DIR does per pixel, the plain way and here: `python scripts/bench_depth.py [--device cuda]`.
 
 Depth maps and features are made up; sizes are the published ones. The plain ways do what the published code does: a
 function of Python for the bin of each pixel, all features of the FDS subset collected before a loop over bins. The
-metrics of the test pixels are added up pixel by pixel, which the published code does for their bins only.
+metrics of the test pixels are added up pixel by pixel, which the published code does for their bins only. With
+`--device cuda` our weights and both ways to statistics are on the GPU; metrics are always on the host.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from bench_common import processor
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -61,8 +64,16 @@ def compare(plain: Callable[[], object], ours: Callable[[], object], repeats: in
     return best[0], best[1]
 
 
-def peak_mib(function: Callable[[], object]) -> float | None:
-    """Return the resident memory that a function takes beyond what was there before; None where it is not told."""
+def peak_mib(function: Callable[[], object], device: torch.device) -> float | None:
+    """Return the memory that a function takes beyond what was there before: the device's, or resident memory.
+
+    None where it is not told.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        allocated = torch.cuda.memory_allocated(device)
+        function()
+        return (torch.cuda.max_memory_allocated(device) - allocated) / 2**20
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not (status.exists() and clear.exists()):
         return None
@@ -87,28 +98,35 @@ def depth_maps(images: int, seed: int) -> Tensor:
     return torch.from_numpy(drawn.clip(0.7, 10).astype(np.float32))
 
 
-def measure_weights(repeats: int, **_: int) -> Measured:
+def ready(result: Tensor) -> Tensor:
+    """Return a result once it is there."""
+    if result.is_cuda:
+        torch.cuda.synchronize(result.device)
+    return result
+
+
+def measure_weights(repeats: int, device: torch.device, **_: Any) -> Measured:
     """Time the weight of each pixel of a training batch of 32."""
     depth = depth_maps(32, seed=0)
     weights = bin_weights(BINS.counts(depth).clip(1), "inv", lds={"boundary": "reflect"}, first=BINS.first)
-    by_bin, table = list(weights), torch.from_numpy(weights)
+    by_bin, table, placed = list(weights), torch.from_numpy(weights).to(device), depth.to(device)
 
     def plain() -> Tensor:
         looked_up = list(map(lambda pixel: by_bin[plain_bin(pixel)], depth.view(-1).numpy()))
         return torch.tensor(np.array(looked_up)).view(depth.shape)
 
     def ours() -> Tensor:
-        return table.take(BINS.index(depth))
+        return ready(table.take(BINS.index(placed)))
 
-    torch.testing.assert_close(ours(), plain(), rtol=0, atol=0)
+    torch.testing.assert_close(ours().cpu(), plain(), rtol=0, atol=0)
     return Measured(f"weights of {depth.numel():,} pixels", *compare(plain, ours, repeats))
 
 
-def subset_features(images: int) -> Iterator[tuple[Tensor, Tensor]]:
+def subset_features(images: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield features [b, 128, 114, 152] and depth of the FDS subset, batch by batch."""
-    base = torch.randn(BATCH, CHANNELS, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+    base = torch.randn(BATCH, CHANNELS, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)).to(device)
     for start in range(0, images, BATCH):
-        depth = depth_maps(min(BATCH, images - start), seed=start + 1)
+        depth = depth_maps(min(BATCH, images - start), seed=start + 1).to(device)
         yield base[: len(depth)] * (1 + start / images), depth
 
 
@@ -119,24 +137,25 @@ def plain_statistics(batches: Iterable[tuple[Tensor, Tensor]]) -> dict[int, tupl
     buckets = np.array([max(plain_bin(np.float32(pixel.cpu())), BINS.first) for pixel in depth.view(-1)])
     statistics = {}
     for bucket in np.unique(buckets):
-        current = rows[torch.from_numpy(buckets == bucket)]
+        current = rows[torch.from_numpy(buckets == bucket).to(rows.device)]
         statistics[int(bucket)] = len(current), current.mean(0), current.var(0, unbiased=len(current) > 1)
     return statistics
 
 
-def measure_statistics(repeats: int, images: int) -> Measured:
+def measure_statistics(repeats: int, images: int, device: torch.device) -> Measured:
     """Time the statistics of the FDS subset on given features, and weigh them with the features made on the way."""
-    fds = FDS(CHANNELS, bins=BINS, clip=(0.2, 5.0), empty="initial", lag="snapshot", new_bins="blend")
+    fds = FDS(CHANNELS, bins=BINS, clip=(0.2, 5.0), empty="initial", lag="snapshot", new_bins="blend").to(device)
 
     def ours(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         moments = fds.new_moments()
         for features, depth in batches:
             moments.add(features, depth)
-        return moments.by_row()
+        count, mean, variance = moments.by_row()
+        return count, mean, ready(variance)
 
-    plain_mib = peak_mib(lambda: plain_statistics(subset_features(images)))
-    ours_mib = peak_mib(lambda: ours(subset_features(images)))
-    batches = list(subset_features(images))
+    plain_mib = peak_mib(lambda: plain_statistics(subset_features(images, device)), device)
+    ours_mib = peak_mib(lambda: ours(subset_features(images, device)), device)
+    batches = list(subset_features(images, device))
     counts, means, variances = ours(batches)
     for bucket, (count, mean, variance) in plain_statistics(batches).items():
         row = bucket - BINS.first
@@ -181,7 +200,7 @@ def plain_regions(output: NDArray[np.float32], depth: NDArray[np.float32]) -> di
     return {name: {key: value / total["count"] for key, value in total.items()} for name, total in sums.items()}
 
 
-def measure_regions(repeats: int, slice_of: int = 10, correlations: bool = False, **_: int) -> Measured:
+def measure_regions(repeats: int, slice_of: int = 10, correlations: bool = False, **_: Any) -> Measured:
     """Time the metrics of all test pixels; the plain way on one pixel in `slice_of`, scaled up."""
     output, depth = balanced_pixels()
     regions = Regions.from_counts(BINS.counts(depth), many=MANY, medium=MEDIUM, few=set(range(100)) - {*MANY, *MEDIUM})
@@ -202,10 +221,11 @@ def measure_regions(repeats: int, slice_of: int = 10, correlations: bool = False
     return Measured(f"region metrics of {len(depth):,} pixels", plain_ms * slice_of, ours_ms, remark=remark)
 
 
-def report(lines: list[Measured]) -> None:
+def report(lines: list[Measured], device: torch.device) -> None:
     """Print one table."""
     console = Console(width=140)
-    console.print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU thread(s)")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    console.print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} CPU thread(s)")
     table = Table("", "plain, ms", "dir_bench, ms", "times faster", "plain, peak MiB", "dir_bench, peak MiB", "remark")
     for column in table.columns[1:-1]:
         column.justify = "right"
@@ -221,6 +241,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24, help="images of the FDS subset (600 as published)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--repeats", type=int, default=3, help="best of so many")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     sections: tuple[Callable[..., Measured], ...] = (
@@ -229,7 +250,8 @@ def main() -> None:
         measure_regions,
         partial(measure_regions, correlations=True),
     )
-    report([section(repeats=args.repeats, images=args.images) for section in sections])
+    device = torch.device(args.device)
+    report([section(repeats=args.repeats, images=args.images, device=device) for section in sections], device)
 
 
 if __name__ == "__main__":

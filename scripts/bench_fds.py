@@ -208,8 +208,8 @@ def measure_statistics(timer: Timer, fds: FDS, features: Tensor, labels: Tensor)
         fds.end_epoch(moments, 1)
 
     return [
-        timer.compare("statistics 12,208 × 2048", loop, at_once),
-        timer.compare("statistics 12,208 × 2048, added in batches of 256", loop, by_batch),
+        timer.compare(f"statistics {len(features):,} × 2048", loop, at_once),
+        timer.compare(f"statistics {len(features):,} × 2048, added in batches of 256", loop, by_batch),
     ]
 
 
@@ -254,13 +254,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds of five calls; medians are over all calls")
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that do not count")
     parser.add_argument("--epochs", type=int, default=9, help="epochs of the embedded run to time; 0: none")
+    parser.add_argument("--rows", type=int, default=12_208, help="of features")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     found = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(found if args.device == "auto" else args.device)
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(12_208, 2048, generator=generator).to(device)
+    features = torch.randn(args.rows, 2048, generator=generator).to(device)
     labels = torch.from_numpy(ages(len(features), seed=0)).to(device)
     fds = trained_fds(features, labels)
     timer = Timer(device, args.repeats, args.warm_up)

@@ -4,7 +4,8 @@ The ceiling is forward, backward and optimiser step of the same network on tenso
 against it is an epoch of the real trainer over a stand-in with a warm cache (reading, augmentation, loss by region
 weights, logging of the loss), and what LDS weights and FDS add. Everything is measured in one run, round by round in
 an order that turns, from the third epoch on (FDS calibrates from then). An epoch ends with its checkpoint copied; the
-writing of it, which takes place beside the next epoch, is in `bench_checkpoints.py`.
+writing of it, which takes place beside the next epoch, is in `bench_checkpoints.py`. On a card whose bf16 peak is known
+(`bench_common.PEAKS`), each line also says which share of it the forward and backward passes of the images come to.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from bench_common import make_trainer, processor, seconds
+from bench_common import make_trainer, peak, processor, seconds
 from rich.console import Console
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from dir_bench import config, inspection
 from dir_bench.datasets.base import Data
@@ -52,14 +54,33 @@ def steps_on_ready_tensors(trainer: Trainer) -> Callable[[], None]:
     return epoch
 
 
-def measure(common: list[str], device: str, rounds: int, folder: Path) -> tuple[int, dict[str, list[float]]]:
-    """Return the number of training samples, and the seconds of each epoch, by variant."""
+def flops_of_an_image(trainer: Trainer) -> float:
+    """Return the floating-point operations of forward and backward pass, divided by the batch: products and sums.
+
+    Counted are convolutions and matrix products, which is all that a network of pictures does to speak of.
+    """
+    batch, tensors = next(trainer._batches(trainer.loader, 0))
+    inputs, _ = trainer.train.prepare(*tensors)
+    compiled, trainer.module.compiled = trainer.module.compiled, None
+    with FlopCounterMode(display=False) as counter:
+        trainer.fabric.backward(trainer.network(inputs)[0].float().sum())
+    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.module.compiled = compiled
+    return float(counter.get_total_flops()) / batch.size
+
+
+def measure(
+    common: list[str], device: str, rounds: int, folder: Path, variants: Sequence[str] = tuple(VARIANTS)
+) -> tuple[int, float, dict[str, list[float]]]:
+    """Return the number of training samples, the operations of one, and the seconds of each epoch, by variant."""
     data: Data = config.build(config.compose(common).dataset.source).load()
+    chosen = {CEILING: [], **{name: VARIANTS[name] for name in variants}}
     trainers = {
         name: make_trainer(config.compose([*common, *more]), data, folder / str(number), device)
-        for number, (name, more) in enumerate({CEILING: [], **VARIANTS}.items())
+        for number, (name, more) in enumerate(chosen.items())
     }
     ceiling = trainers.pop(CEILING)
+    flops = flops_of_an_image(ceiling)
     actions: dict[str, Callable[[], None]] = {CEILING: steps_on_ready_tensors(ceiling)}
     actions |= {name: trainer.train_epoch for name, trainer in trainers.items()}
     times: dict[str, list[float]] = {name: [] for name in actions}
@@ -68,8 +89,10 @@ def measure(common: list[str], device: str, rounds: int, folder: Path) -> tuple[
             taken = seconds(actions[name], ceiling.fabric.device)
             for trainer in trainers.values():
                 trainer.writer.join()  # it would go on in the time of the next one
+            if number == 0:
+                print(f"first epoch: {taken:.1f} s, {name}", flush=True)
             times[name] += [taken] if number >= 2 else []
-    return len(data.train), times
+    return len(data.train), flops, times
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,29 +104,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), help="default: all")
+    parser.add_argument("--data", help="folder for the stand-in, to be found there the next time; default: a new one")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more settings")
     asked = parser.parse_args(arguments)
     backbone = asked.backbone or ("resnet18" if asked.dataset == "agedb" else "depth_resnet18")
     with tempfile.TemporaryDirectory() as folder:
-        with contextlib.redirect_stderr(io.StringIO()):
-            inspection.sample(asked.dataset, folder, asked.images)
+        data = asked.data or folder
+        if not (Path(data) / asked.dataset).exists():
+            with contextlib.redirect_stderr(io.StringIO()):
+                inspection.sample(asked.dataset, data, asked.images)
         common = [
-            *(f"dataset={asked.dataset}", f"paths.data={folder}", f"backbone={backbone}"),
+            *(f"dataset={asked.dataset}", f"paths.data={data}", f"backbone={backbone}"),
             *(f"trainer.batch_size={asked.batch}", f"trainer.precision={asked.precision}", *asked.set),
         ]
-        samples, times = measure(common, asked.device, asked.rounds, Path(folder) / "runs")
-    name = torch.cuda.get_device_name() if asked.device == "cuda" else processor()
-    print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads; {' '.join(common[2:])}")
-    table = Table("an epoch of", "s", "images/s", "against the ceiling", "against the trainer", box=None)
+        samples, flops, times = measure(common, asked.device, asked.rounds, Path(folder) / "runs", asked.variants)
+    report(samples, flops, times, asked.device, " ".join(common[2:]), asked.rounds)
+
+
+def report(samples: int, flops: float, times: dict[str, list[float]], device: str, settings: str, rounds: int) -> None:
+    """Print the machine and one table."""
+    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    known = peak(name)
+    print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads; {settings}")
+    against = [other for other in (CEILING, "trainer") if other in times]
+    heads = [f"against the {other.partition(':')[0]}" for other in against]
+    table = Table("an epoch of", "s", "images/s", *heads, "of bf16 peak", box=None)
     for what, taken in times.items():
-        ratios = [
-            statistics.median(a / b for a, b in zip(taken, times[other], strict=True)) for other in (CEILING, "trainer")
-        ]
+        ratios = [statistics.median(a / b for a, b in zip(taken, times[other], strict=True)) for other in against]
         middle = statistics.median(taken)
-        table.add_row(what, f"{middle:.3f}", f"{samples / middle:.1f}", *(f"{100 * (r - 1):+.1f} %" for r in ratios))
-    console = Console(width=120)
+        share = "unknown" if known is None else f"{samples / middle * flops / known:.1%}"
+        shown = (f"{100 * (r - 1):+.1f} %" for r in ratios)
+        table.add_row(what, f"{middle:.3f}", f"{samples / middle:.1f}", *shown, share)
+    console = Console(width=132)
     console.print(table)
-    console.print(f"median of {asked.rounds} rounds; ratios within each round", style="dim")
+    dense = "a peak that is not known" if known is None else f"{known / 1e12:.0f} TFLOP/s dense in bf16"
+    said = (
+        f"median of {rounds} rounds; ratios within each round; {flops / 1e9:.3g} GFLOP an image; the card has {dense}"
+    )
+    console.print(said, style="dim")
 
 
 if __name__ == "__main__":

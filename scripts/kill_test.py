@@ -1,10 +1,11 @@
 """Kill a small run at random moments, resume it, and compare with one that was left alone.
 
-    python scripts/kill_test.py --runs 30 --seed 0
+    python scripts/kill_test.py --runs 30 --seed 0 [--accelerator cuda --data gauge]
 
 Each trial starts the real command, sends SIGKILL after a random time, starts it again, and so on up to three times,
 then lets it end. Every number of metrics.json, the selected weights and the predictions must equal those of the run
-that was not interrupted, bit for bit. Exit code 1 if one trial differs.
+that was not interrupted, bit for bit. Before, that run is made twice, which must be equal too. Exit code 1 if one
+differs.
 """
 
 import argparse
@@ -21,20 +22,18 @@ import numpy as np
 import torch
 
 SETTINGS = [
-    "dataset=arrays",
     "method=sqinv_lds_fds",
-    "trainer.epochs=30",
-    "trainer.batch_size=16",
-    "backbone.dropout=0.2",
     "trainer.threads=1",
-    "trainer.accelerator=cpu",
     "trainer.checkpoint_minutes=0.001",  # a checkpoint every 60 ms, so that kills hit the writing of them too
-    "dataset.regions.many_over=40",
-    "dataset.regions.few_under=8",
 ]
-
-
-COMMAND = [sys.executable, "-m", "dir_bench.cli", "train", *SETTINGS]
+DATA = {
+    "arrays": [
+        *("dataset=arrays", "trainer.epochs=30", "trainer.batch_size=16", "backbone.dropout=0.2"),
+        *("dataset.regions.many_over=40", "dataset.regions.few_under=8"),
+    ],
+    "gauge": ["dataset=gauge", "trainer.epochs=10", "dataset.source.n_train=2000"],
+}
+"""Vectors and a network with dropout; pictures and convolutions."""
 
 
 def history(run: Path) -> list[dict[str, str]]:
@@ -72,22 +71,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=30, help="how many kills to place")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--data", choices=list(DATA), default="arrays")
     asked = parser.parse_args()
+    settings = [*DATA[asked.data], *SETTINGS, f"trainer.accelerator={asked.accelerator}"]
+    command = [sys.executable, "-m", "dir_bench.cli", "train", *settings]
     rng = np.random.default_rng(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         sample = [sys.executable, "-m", "dir_bench.cli", "data", "sample", "arrays", "--size", "600"]
         subprocess.run([*sample, "--data", str(work / "data")], check=True, capture_output=True)
-        straight = place(work, "straight")
+        straight, again = (place(work, name) for name in ("straight", "again"))
         started = time.monotonic()
-        subprocess.run(COMMAND, cwd=straight, check=True, capture_output=True)
+        subprocess.run(command, cwd=straight, check=True, capture_output=True)
         whole = time.monotonic() - started
+        subprocess.run(command, cwd=again, check=True, capture_output=True)
+        alike = same(only_run(straight), only_run(again))
+        print(f"{asked.data}, {asked.accelerator}, twice: {'equal' if alike else 'DIFFER'} ({whole:.1f} s)", flush=True)
         kills = trial = differing = training = 0
         while kills < asked.runs:
             trial += 1
             here = place(work, f"trial{trial}")
             for _ in range(int(rng.integers(1, 4))):
-                process = subprocess.Popen(COMMAND, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                process = subprocess.Popen(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 try:
                     process.wait(timeout=float(rng.uniform(0.3, 1.0)) * whole)
                 except subprocess.TimeoutExpired:
@@ -95,7 +101,7 @@ def main() -> int:
                     process.wait()
                     kills += 1
                     training += bool(list(here.glob("outputs/*/*/*/checkpoints/last.pt")))
-            subprocess.run(COMMAND, cwd=here, check=True, capture_output=True)
+            subprocess.run(command, cwd=here, check=True, capture_output=True)
             equal = same(only_run(straight), only_run(here))
             differing += not equal
             print(f"trial {trial}: {'equal' if equal else 'DIFFERS'} ({kills} kills so far)", flush=True)
@@ -104,7 +110,7 @@ def main() -> int:
         f"{kills} kills in {trial} resumed runs ({training} of them after the first checkpoint): "
         f"{trial - differing} equal, {differing} different"
     )
-    return 1 if differing else 0
+    return 1 if differing or not alike else 0
 
 
 if __name__ == "__main__":

@@ -29,12 +29,19 @@ def test_training_is_set_against_its_ceiling(scripts, capsys):
     asked = ["--images", "24", "--batch", "8", "--backbone", "cnn", "--rounds", "1"]
     small = ["dataset.source.size=8", "dataset.source.padding=0", "backbone.channels=[4]", "backbone.feature_dim=4"]
     bench = scripts("bench_train")
-    bench.main([*asked, "--set", *small, "dataset.standardize=true"])
-    _, _, *rows, last = capsys.readouterr().out.splitlines()
+    bench.main([*asked, "--variants", "trainer", "--set", *small, "dataset.standardize=true"])
+    *firsts, _, _, ceiling, trainer, last = capsys.readouterr().out.splitlines()
+    assert [line.partition(", ")[2] for line in firsts] == ["trainer", bench.CEILING]
+    assert ceiling.split()[-5:] == ["+0.0", "%", ceiling.split()[-3], "%", "unknown"]
+    assert trainer.split()[-3:] == ["+0.0", "%", "unknown"]
     assert last.startswith("median of 1 rounds")
-    names = [bench.CEILING, *bench.VARIANTS]
-    assert [row.strip().startswith(name) for row, name in zip(rows, names, strict=True)] == [True] * 5
-    assert rows[0].split()[-4:-2] == ["+0.0", "%"]
+    # Convolution 2 · 16 · 4 · 27, then 2 · 64 · 4 and 2 · 4; backward twice that, but the pictures need no gradient.
+    assert f"{(2 * 3456 + 3 * (512 + 8)) / 1e9:.3g} GFLOP an image" in last
+
+
+def test_the_peak_is_that_of_the_card(scripts):
+    assert scripts("bench_common").peak("NVIDIA A100-SXM4-80GB") == 312e12
+    assert scripts("bench_common").peak("NVIDIA H100 PCIe") is None
 
 
 def test_the_share_of_fds_in_an_epoch_is_told(scripts, capsys):

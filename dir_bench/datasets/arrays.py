@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dir_bench.atomic import write_npz
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, file_hash, large_file_hash
+from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash, large_file_hash
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, blocks, read_npy, read_npz
 from dir_bench.files.plain import NotThere, status
@@ -37,7 +37,7 @@ IN_MEMORY = 2**28
 
 
 @dataclass(frozen=True)
-class ArraySplit(ScalarTargets):
+class ArraySplit(Stored, ScalarTargets):
     """Inputs of one shape, in memory or mapped, with their targets.
 
     Attributes:
@@ -58,8 +58,8 @@ class ArraySplit(ScalarTargets):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> Tensor:
-        """Return the inputs of a batch, float32 of shape ``(b, channels, ...)``; there is no augmentation."""
+    def read(self, indices: IntArray) -> Tensor:
+        """Return inputs, float32 of shape ``(b, channels, ...)``; there is no augmentation."""
         batch = np.asarray(self.inputs[indices], np.float32)
         if self.channels_last:
             batch = np.moveaxis(batch, -1, 1)

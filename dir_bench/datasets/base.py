@@ -115,6 +115,30 @@ class ScalarTargets:
         return bins.counts(self.targets)
 
 
+class Stored:
+    """The part of `Split` whose batches are rows of a table: it can lie on the device (`training.kept`).
+
+    Mix in, with a `read`, and a `beside` if `fetch` has more to give than what was read.
+    """
+
+    stored = True
+
+    def read(self, indices: IntArray) -> "Tensor":
+        """Return the stored inputs of samples: CPU tensors whose shape, but for the first axis, is that of all."""
+        raise NotImplementedError
+
+    def beside(self, inputs: "Tensor", indices: IntArray, rng: np.random.Generator | None) -> Any:
+        """Return a batch of inputs that were read, or of whatever stands for them, one a sample.
+
+        As of `fetch`: the inputs alone, or a tuple of them and what augmentation drew.
+        """
+        return inputs
+
+    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> Any:
+        """Return what is read, and beside it what augmentation drew."""
+        return self.beside(self.read(indices), indices, rng)
+
+
 @dataclass(frozen=True)
 class Data:
     """The loaded dataset.

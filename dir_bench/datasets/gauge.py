@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets
+from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, Stored
 from dir_bench.errors import UserError
 from dir_bench.lazy import Lazy
 
@@ -58,7 +58,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class GaugeSplit(ScalarTargets):
+class GaugeSplit(Stored, ScalarTargets):
     """Pictures, uint8 of shape ``(n, 1, size, size)``, and readings."""
 
     images: npt.NDArray[np.uint8]
@@ -68,8 +68,8 @@ class GaugeSplit(ScalarTargets):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> torch.Tensor:
-        """Return the pictures of a batch as uint8; there is no augmentation (a mirrored gauge reads otherwise)."""
+    def read(self, indices: IntArray) -> torch.Tensor:
+        """Return pictures as uint8; there is no augmentation (a mirrored gauge reads otherwise)."""
         return torch.from_numpy(self.images[indices])
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from dir_bench.atomic import write_bytes
-from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, file_hash
+from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash
 from dir_bench.datasets.gauge import draw
 from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.pictures.contents import contents
@@ -59,7 +59,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class ImageSplit(ScalarTargets):
+class ImageSplit(Stored, ScalarTargets):
     """Some rows of a store of pictures, uint8 of shape ``(size, size, 3)``, with their targets."""
 
     store: Store
@@ -71,9 +71,12 @@ class ImageSplit(ScalarTargets):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
-        """Return the pixels of a batch, uint8 of shape ``(b, size, size, 3)``; in training also its crops and flips."""
-        pixels = torch.from_numpy(self.store.read(self.rows[indices]))
+    def read(self, indices: IntArray) -> Tensor:
+        """Return pixels, uint8 of shape ``(b, size, size, 3)``."""
+        return torch.from_numpy(self.store.read(self.rows[indices]))
+
+    def beside(self, pixels: Tensor, indices: IntArray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+        """Return them; in training also the batch's crops and flips."""
         if rng is None:
             return (pixels,)
         shift, flip = draw_crop_and_flip(rng, len(indices), self.augmentation.padding)

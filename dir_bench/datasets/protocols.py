@@ -11,7 +11,7 @@ Source:
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.datasets.base import Data, IntArray, ScalarTargets, Split
+from dir_bench.datasets.base import Data, IntArray, ScalarTargets, Split, Stored
 from dir_bench.datasets.subsets import SubsetSplit
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
@@ -34,7 +34,7 @@ log = logging.getLogger("dir_bench")
 
 
 @dataclass(frozen=True)
-class Joined(ScalarTargets):
+class Joined(Stored, ScalarTargets):
     """Splits of one dataset as one, the samples of the first before those of the second."""
 
     parts: tuple[Split, ...]
@@ -53,13 +53,30 @@ class Joined(ScalarTargets):
         lengths = [part.lengths for part in self.parts]
         return None if any(each is None for each in lengths) else np.concatenate([np.asarray(each) for each in lengths])
 
+    @property
+    def stored(self) -> bool:  # type: ignore[override]
+        """Whether the inputs of all splits are."""
+        return all(isinstance(part, Stored) and part.stored for part in self.parts)
+
     def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> Any:
         """Return a batch put together from what each split gives; shorter samples have zeros at their ends."""
+        return self._of_parts(indices, lambda part, own, there: part.fetch(own, rng))
+
+    def read(self, indices: IntArray) -> Any:
+        """Return what the splits read, put together."""
+        return self._of_parts(indices, lambda part, own, there: part.read(own))
+
+    def beside(self, inputs: Any, indices: IntArray, rng: np.random.Generator | None) -> Any:
+        """Return what each split sets beside its own, put together."""
+        return self._of_parts(indices, lambda part, own, there: part.beside(inputs[there], own, rng))
+
+    def _of_parts(self, indices: IntArray, give: Callable[[Any, IntArray, IntArray], Any]) -> Any:
+        """Put together what `give` says of each split, of its own samples, and of their places in the batch."""
         ends = np.cumsum([len(part) for part in self.parts])
         of = np.searchsorted(ends, indices, side="right")
         places = [np.flatnonzero(of == number) for number in range(len(self.parts))]
         given = [
-            (there, part.fetch(indices[there] - (end - len(part)), rng))
+            (there, give(part, indices[there] - (end - len(part)), there))
             for there, part, end in zip(places, self.parts, ends, strict=True)
             if len(there)
         ]

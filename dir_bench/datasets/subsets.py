@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr
 
-from dir_bench.datasets.base import Data, IntArray, ScalarTargets, Split
+from dir_bench.datasets.base import Data, IntArray, ScalarTargets, Split, Stored
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
 from dir_bench.schema import Peak, Subset
@@ -28,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class SubsetSplit(ScalarTargets):
+class SubsetSplit(Stored, ScalarTargets):
     """Some samples of a split, in that order; everything else is the split's own."""
 
     split: Split
@@ -47,6 +47,21 @@ class SubsetSplit(ScalarTargets):
         """Their lengths, if samples differ in length."""
         lengths = self.split.lengths
         return None if lengths is None else lengths[self.rows]
+
+    @property
+    def stored(self) -> bool:  # type: ignore[override]
+        """Whether the split's own inputs are."""
+        return isinstance(self.split, Stored) and self.split.stored
+
+    def read(self, indices: IntArray) -> Any:
+        """Return what the split reads of these samples."""
+        assert isinstance(self.split, Stored)
+        return self.split.read(self.rows[indices])
+
+    def beside(self, inputs: Any, indices: IntArray, rng: np.random.Generator | None) -> Any:
+        """Return what the split sets beside them."""
+        assert isinstance(self.split, Stored)
+        return self.split.beside(inputs, self.rows[indices], rng)
 
     def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> Any:
         """Return what the split gives for these samples."""

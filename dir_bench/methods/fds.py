@@ -307,11 +307,13 @@ class FDS(nn.Module):
             ValueError: As `smooth`.
         """
         labels = self._matching_labels(features, labels)
+        if epoch < self.epoch.item():  # asked before there is work on a GPU that the answer would wait for
+            return
         if self.groups == "bins":
             moments = self.new_moments()
             moments.add(features, labels)
-            self._update(moments, epoch)
-        elif epoch >= self.epoch.item():
+            self._take_up(moments, epoch)
+        else:
             self._update_by_label(feature_rows(features.detach()), labels.reshape(-1), epoch)
 
     @torch.no_grad()
@@ -342,11 +344,12 @@ class FDS(nn.Module):
         return labels
 
     def _update(self, moments: Moments, epoch: int) -> None:
-        if epoch < self.epoch.item():
-            return
+        if epoch >= self.epoch.item():
+            self._take_up(moments, epoch)
+
+    def _take_up(self, moments: Moments, epoch: int) -> None:
         count, mean, variance = moments.by_row()
-        rows = count.nonzero().squeeze(1)
-        self._blend(rows, count[rows], mean[rows], variance[rows], epoch)
+        self._blend(slice(None), count, mean, variance, epoch)
         self._after_update(count > 0)
 
     def _update_by_label(self, matrix: Tensor, labels: Tensor, epoch: int) -> None:
@@ -368,11 +371,10 @@ class FDS(nn.Module):
         seen[row] = True
         self._after_update(seen)
 
-    def _blend(self, rows: Tensor, count: Tensor, mean: Tensor, variance: Tensor, epoch: int) -> None:
-        """Blend the statistics of distinct rows into the running ones."""
+    def _blend(self, rows: Tensor | slice, count: Tensor, mean: Tensor, variance: Tensor, epoch: int) -> None:
+        """Blend the statistics of distinct rows into the running ones; those without samples stay as they are."""
         before = self.num_samples_tracked[rows]
         tracked = before + count.to(before.dtype)
-        self.num_samples_tracked[rows] = tracked
         if epoch == self.start_update:
             old_share = torch.zeros_like(count)
         elif self.momentum is None:
@@ -381,9 +383,11 @@ class FDS(nn.Module):
             old_share = torch.full_like(count, self.momentum)
         if self.new_bins == "overwrite":
             old_share = torch.where(before > 0, old_share, 0.0)
-        old_share = old_share[:, None]
+        old_share, seen = old_share[:, None], (count > 0)[:, None]
         for running, current in ((self.running_mean, mean), (self.running_var, variance)):
-            running[rows] = ((1 - old_share) * current + old_share * running[rows]).to(running.dtype)
+            blended = ((1 - old_share) * current + old_share * running[rows]).to(running.dtype)
+            running[rows] = torch.where(seen, blended, running[rows])
+        self.num_samples_tracked[rows] = tracked
 
     def _after_update(self, seen: Tensor) -> None:
         if self.empty == "neighbours":

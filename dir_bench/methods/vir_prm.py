@@ -121,7 +121,7 @@ class PRM(FDS):
             table[:, self.feature_dim // 2 :] = 1.0
         self._tabulate()
 
-    def _blend(self, rows: Tensor, count: Tensor, mean: Tensor, variance: Tensor, epoch: int) -> None:
+    def _blend(self, rows: Tensor | slice, count: Tensor, mean: Tensor, variance: Tensor, epoch: int) -> None:
         """Turn the statistics of [mean | variance] columns into the moments of each row, and blend those."""
         k = count[:, None]
         (of_means, of_variances), spread = mean.chunk(2, 1), variance.chunk(2, 1)[0]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dir_bench.backbones.base import Backbone
 from dir_bench.methods.part import Head, Part
+from dir_bench.training.compiled import Compiled
 
 
 class Network(nn.Module):
@@ -30,6 +31,8 @@ class Network(nn.Module):
             self.add_module(name, part)
         self.regressor = regressor
         self.part_names = tuple(parts)
+        self.compiled: Compiled | None = None
+        """What calls the backbone in its place, see there."""
 
     @property
     def parts(self) -> list[Part]:
@@ -44,7 +47,7 @@ class Network(nn.Module):
             targets: Label units; without them, and in evaluation, no part acts.
             epoch: The running one, from 0.
         """
-        features = fed = self.backbone(inputs)
+        features = fed = (self.compiled or self.backbone)(inputs)
         if self.training and targets is not None:
             for part in self.parts:
                 fed = part.calibrate(fed, targets, epoch)

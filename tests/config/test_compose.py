@@ -142,6 +142,7 @@ def test_one_quirk_can_be_set_alone():
         (["method=cb", "mixup=input"], ["mixup=input", "class"]),
         (["mixup=manifold", "fds=gaussian", "fds.statistics=stream"], ["fds.statistics=pass", "mixed"]),
         (["mixup=manifold", "trainer.compile=true"], ["trainer.compile=false"]),
+        (["optimizer.fused=true", "trainer.precision=16-mixed", "trainer.clip_norm=1"], ["optimizer.fused=null"]),
         (["mixup=input", "mixup.alpha=0"], ["mixup.alpha=0"]),
         (["mixup=manifold", "mixup.layers=[]"], ["mixup.layers=[]"]),
         (["mixup=manifold", "mixup.layers=[1,1]"], ["mixup.layers=[1, 1]", "twice"]),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dir_bench.labels.bins import TargetBins
+from dir_bench.methods import fds_moments
 from dir_bench.methods.fds_moments import GroupMoments, LabelSlots, Moments
 
 
@@ -165,6 +166,65 @@ def test_an_infinite_feature_stays_in_its_bin() -> None:
     moments = Moments(clamped(2), 1)
     moments.add(torch.tensor([[1.0], [torch.inf], [2.0]]), torch.tensor([0.0, 1.0, 0.0]))
     assert moments.by_row()[1][0].item() == 1.5
+
+
+def product_on(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> None:
+    """Let the CPU add as a GPU does, so few rows at a time."""
+    monkeypatch.setattr(fds_moments, "BY_PRODUCT", ("cpu", "cuda"))
+    monkeypatch.setattr(fds_moments, "PRODUCT_BYTES", rows * 8 * (3 + 9))
+    monkeypatch.setattr(fds_moments, "MEMBERS_BYTES", 2 * rows * 9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_a_product_adds_what_index_add_does(dtype, offset, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(100, 3)) + offset).to(dtype)
+    features[:, 1] = 0.1
+    labels = torch.from_numpy(rng.integers(-2, 8, 100)).float()
+    labels[40:50] = torch.nan
+    slots = LabelSlots(0, 5, None, "absorb_if_present")
+    by_index, by_product = Moments(slots, 3), Moments(slots, 3)
+    by_index.add(features.double(), labels)  # whose differences are not rounded, as those of a product
+    expected = by_index.by_row()
+    product_on(monkeypatch, rows=7)
+    for x, y in zip(features.split(30), labels.split(30), strict=True):
+        by_product.add(x, y)
+        by_product.settle()
+    for got, right in zip(by_product.by_row(), expected, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-12)
+    assert (by_product.by_row()[2][:, 1] == 0).all()
+
+
+def test_what_is_not_finite_stays_in_its_bin_of_a_product(monkeypatch) -> None:
+    product_on(monkeypatch, rows=2)
+    moments = Moments(clamped(3), 1)
+    moments.add(torch.tensor([[1.0], [torch.inf], [2.0], [torch.nan], [3.0]]), torch.tensor([0.0, 1.0, 0.0, 2.0, 2.0]))
+    _, mean, variance = moments.by_row()
+    assert (mean[0].item(), variance[0].item()) == (1.5, 0.5)
+    assert not mean[1:].float().isfinite().any()  # as the tables of FDS have it
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_adds_the_same_bits_each_time_in_little_memory(never_waiting) -> None:
+    features, labels = torch.randn(8192, 2048, device="cuda"), torch.randint(0, 100, (8192,), device="cuda").float()
+
+    def added() -> Moments:
+        moments = Moments(clamped(97), 2048, "cuda")
+        for x, y in zip(features.split(256), labels.split(256), strict=True):
+            moments.add(x, y)
+        moments.settle()
+        return moments
+
+    first = added()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    with never_waiting():
+        second = added()
+    assert torch.cuda.max_memory_allocated() - before < 64 * 2**20
+    for one, other in zip(first.by_row(), second.by_row(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_state_dict_continues_an_epoch() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.datasets.base import IntArray
+from dir_bench.datasets.base import IntArray, Stored
 from dir_bench.datasets.depth.transform import CROP, Augmentation, augment, draw, prepare, upsample
 from dir_bench.datasets.pictures.pixels import Store
 from dir_bench.labels import TargetBins
@@ -41,7 +41,7 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class DepthSplit:
+class DepthSplit(Stored):
     """Pictures, uint8 of shape ``(240, 320, 3)``, and depth codes, ``(240, 320)``, both stored.
 
     Attributes:
@@ -66,9 +66,14 @@ class DepthSplit:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def fetch(self, indices: IntArray, rng: np.random.Generator | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the pixels of a batch, uint8, and in training what its augmentation drew."""
-        pixels = torch.from_numpy(self.images.read(self.rows[indices]))
+    def read(self, indices: IntArray) -> Tensor:
+        """Return pixels, uint8."""
+        return torch.from_numpy(self.images.read(self.rows[indices]))
+
+    def beside(
+        self, pixels: Tensor, indices: IntArray, rng: np.random.Generator | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return them, and in training what the batch's augmentation drew."""
         return pixels, () if rng is None else draw(rng, len(indices), self.augmentation)
 
     def prepare(self, inputs: tuple[Tensor, Any], targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
