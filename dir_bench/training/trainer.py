@@ -27,7 +27,7 @@ from dir_bench.methods.part import Part, Step
 from dir_bench.schema import TrainerConfig
 from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
-from dir_bench.training.batch_norm import smallest_batch, uncounted
+from dir_bench.training.batch_norm import SmallestBatch, uncounted
 from dir_bench.training.checkpoint_writer import CheckpointWriter
 from dir_bench.training.features import feature_set
 from dir_bench.training.loaders import Batch, TrainLoader, on_device
@@ -87,7 +87,7 @@ class Trainer:
         self.head = self.module.head
         self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         views = max(part.views for part in self.parts.values())
-        self._smallest: dict[int, tuple[Split, int]] = {}
+        self._smallest = SmallestBatch(self.module, self.settings.batch_size, self.fabric)
         self.loader = replace(self._loader(self.train), draw=self._draw, views=views)
         self.writer = CheckpointWriter(self.checkpoints)
         self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
@@ -105,15 +105,8 @@ class Trainer:
             augment,
             pin=self.fabric.device.type == "cuda",
             shuffled=shuffled,
-            smallest=self._smallest_batch(split),
+            smallest=self._smallest(split),
         )
-
-    def _smallest_batch(self, split: Split) -> int:
-        """Return how many samples a batch of a split needs, which is found out once."""
-        if id(split) not in self._smallest:  # it is kept, or its number could be another's
-            smallest = smallest_batch(self.module, split, self.settings.batch_size, self.fabric)
-            self._smallest[id(split)] = split, smallest
-        return self._smallest[id(split)][1]
 
     def _draw(self, rng: np.random.Generator) -> IntArray | None:
         return next((drawn for part in self.parts.values() if (drawn := part.draw(rng)) is not None), None)
@@ -226,7 +219,7 @@ class Trainer:
                 for part in parts:
                     stack.enter_context(part.batch(step))
                 step.output, step.features, step.fed = self.network(step.inputs, step.targets, state.epoch)
-            loss = self._loss_sum_of(step) * scale
+            loss = self.module.loss_sum(step) * scale
             for part in parts:
                 if (penalty := part.penalty(step)) is not None:
                     loss = loss + penalty * (len(targets) * scale)
@@ -257,21 +250,6 @@ class Trainer:
             return stream(self.seed, purpose, number, *position)
 
         return Step(self.progress.epoch, number, rng, self.fabric.global_rank, inputs, targets)
-
-    def _loss_sum_of(self, step: Step) -> Tensor:
-        """Return the weighted loss summed over this process's samples (its mean over a sample's pixels).
-
-        In float32 at least.
-        """
-        assert step.output is not None
-        assert step.features is not None
-        output = step.output.to(torch.promote_types(step.output.dtype, torch.float32))
-        targets = step.targets.unsqueeze(-1) if step.targets.dim() == 1 else step.targets
-        losses: Tensor = self.head.losses(output, targets, step.features)
-        for part in self.parts.values():
-            if (weights := part.weigh(targets)) is not None:
-                losses = losses * weights
-        return losses.flatten(1).mean(1).sum()
 
     def _check_loss(self, including_current: bool = False) -> None:
         """Raise RunFailed, naming step and samples, if a loss since the last look was not finite or too large."""
