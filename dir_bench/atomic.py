@@ -23,10 +23,15 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
-def replace_with(path: Path | str) -> Iterator[Path]:
+def replace_with(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path in the same folder to write to; on success it becomes `path`, else it is removed.
 
     The temporary keeps the suffix of `path`, for writers that look at it. Missing folders are made.
+
+    Args:
+        path: What is to be replaced.
+        durable: False: do not wait for the disk. A killed process still leaves the old or the new file; a power cut may
+            leave neither, so it must be one that can be made again.
 
     Raises:
         UserError: If the disk (or the user's quota of it) is full.
@@ -36,9 +41,10 @@ def replace_with(path: Path | str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _sync(temporary, os.O_RDWR)
+        if durable:
+            _sync(temporary, os.O_RDWR)
         os.replace(temporary, path)
-        if os.name == "posix":  # the rename itself must reach the disk too
+        if durable and os.name == "posix":  # the rename itself must reach the disk too
             _sync(path.parent, os.O_RDONLY)
     except (OSError, RuntimeError) as error:
         if _is_disk_full(error, path.parent):
@@ -51,15 +57,15 @@ def replace_with(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path | str, content: bytes) -> None:
-    """Replace the file at `path` by these bytes."""
-    with replace_with(path) as temporary:
+def write_bytes(path: Path | str, content: bytes, *, durable: bool = True) -> None:
+    """Replace the file at `path` by these bytes; `durable` as of `replace_with`."""
+    with replace_with(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Replace the file at `path` by this text, UTF-8, line ends as given."""
-    write_bytes(path, text.encode())
+def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:
+    """Replace the file at `path` by this text, UTF-8, line ends as given; `durable` as of `replace_with`."""
+    write_bytes(path, text.encode(), durable=durable)
 
 
 def write_json(path: Path | str, value: Any) -> None:

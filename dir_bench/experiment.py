@@ -183,6 +183,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         trainer.tick = recorder.tick
         with enough_samples():
             trainer.fit()
+        recorder.settle()
         best = checkpoint.load_best(folder.best_checkpoint)
         with checkpoint.fitting(folder.best_checkpoint):
             trainer.module.load_state_dict(best["network"])

@@ -53,6 +53,8 @@ def report(device: str, rounds: int, changed: Sequence[str] = ()) -> None:
         for number in range(rounds + 2):  # FDS calibrates from its third epoch on
             for name in list(actions)[:: 1 if number % 2 else -1]:
                 taken = seconds(actions[name], passing.fabric.device)
+                for trainer in trainers.values():
+                    trainer.writer.join()  # it would go on in the time of the next one
                 times[name] += [taken] if number >= 2 else []
 
     def ratio(one: str, other: str) -> float:

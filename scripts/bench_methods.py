@@ -71,7 +71,7 @@ def settings_of(method: str, common: Sequence[str]) -> Config:
 def trainer_of(settings: Config, data: Data, folder: Path, device: str, views: int | None = None) -> Trainer:
     """Return a trainer that saves nothing either; `views` of each sample, or as many as its method needs."""
     trainer = make_trainer(settings, data, folder, device)
-    trainer._save = lambda: None  # type: ignore[method-assign]  # costs the same for all; `bench_train.py` has it
+    trainer._save = lambda selected: None  # type: ignore[method-assign]  # see `bench_checkpoints.py`
     if views is not None:
         trainer.loader = replace(trainer.loader, views=views)
     return trainer

@@ -3,7 +3,8 @@
 The ceiling is forward, backward and optimiser step of the same network on tensors that lie ready on the device. Set
 against it is an epoch of the real trainer over a stand-in with a warm cache (reading, augmentation, loss by region
 weights, logging of the loss), and what LDS weights and FDS add. Everything is measured in one run, round by round in
-an order that turns, from the third epoch on (FDS calibrates from then). On a card whose bf16 peak is known
+an order that turns, from the third epoch on (FDS calibrates from then). An epoch ends with its checkpoint copied; the
+writing of it, which takes place beside the next epoch, is in `bench_checkpoints.py`. On a card whose bf16 peak is known
 (`bench_common.PEAKS`), each line also says which share of it the forward and backward passes of the images come to.
 """
 
@@ -86,6 +87,8 @@ def measure(
     for number in range(rounds + 2):
         for name in list(actions)[:: 1 if number % 2 else -1]:
             taken = seconds(actions[name], ceiling.fabric.device)
+            for trainer in trainers.values():
+                trainer.writer.join()  # it would go on in the time of the next one
             if number == 0:
                 print(f"first epoch: {taken:.1f} s, {name}", flush=True)
             times[name] += [taken] if number >= 2 else []

@@ -1,4 +1,4 @@
-"""Processes that tests start: forks of a server that has imported once what would cost each of them seven seconds.
+"""Processes that tests start: forks of a server that has imported once what would cost each of them ten seconds.
 
 Everything else is as it would be: a process of its own with its own folder, streams, exit code, group and signals. That
 fresh interpreters do the same is tested in a few places (`test_workers`, `test_processes`).
@@ -21,6 +21,7 @@ from dir_bench import workers
 HEAVY = (
     *("dir_bench.experiment", "dir_bench.results.plots", "dir_bench.results.tables", "dir_bench.datasets.images"),
     *("hydra.main", "lightning_fabric", "matplotlib.pyplot", "torch.utils.tensorboard", "torchvision"),
+    *("dir_bench.cli", "dir_bench.sweeps.job", "scipy.ndimage", "tests.warm"),
 )
 
 

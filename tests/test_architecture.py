@@ -44,6 +44,7 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
+@cache
 def imports(name: str, tree: ast.AST, top_only: bool) -> set[str]:
     """Return the modules of the package that one imports; `top_only`: when it is imported itself."""
 
@@ -114,6 +115,7 @@ def words_of(tree: ast.AST) -> set[str]:
     return {node.value for node in constants if isinstance(node.value, str)}
 
 
+@cache
 def compared_words(tree: ast.AST) -> set[str]:
     """Return the string constants that a module compares something with."""
     compares = (node for node in ast.walk(tree) if isinstance(node, ast.Compare))

@@ -52,3 +52,16 @@ def test_the_share_of_fds_in_an_epoch_is_told(scripts, capsys):
     assert "without FDS" in first
     assert [share.split()[0] for share in shares] == ["stream:", "pass:"]
     assert float(last.split()[-3]) > 0
+
+
+def test_checkpoints_are_written_in_the_foreground_in_the_background_and_not_at_all(scripts, capsys):
+    small = ["n_train=48", "n_val_per_bin=1", "n_test_per_bin=1", "size=16"]
+    changed = [*(f"dataset.source.{each}" for each in small), "backbone.channels=[4]", "backbone.feature_dim=4"]
+    bench = scripts("bench_checkpoints")
+    bench.main(["--epochs", "2", "--rounds", "1", "--set", *changed])
+    head, _, *rows, last = capsys.readouterr().out.splitlines()
+    assert "last.pt 0.0 MiB" in head
+    assert [row.strip().startswith(name) for row, name in zip(rows, bench.WRITERS, strict=True)] == [True] * 3
+    assert rows[0].split()[-4] == "+0.000"
+    assert float(rows[1].split()[-1]) > 0
+    assert last.startswith("median of 1 rounds of 2 epochs")

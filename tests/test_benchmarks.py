@@ -34,7 +34,7 @@ def test_from_stand_in_to_table(name: str, tmp_path: Path, commands: Commands) -
     printed = commands(
         ["data", "sample", name, "--size", size],
         ["data", "check", name],
-        ["train", f"dataset={name}", *overrides, "trainer.threads=2"],
+        ["train", f"dataset={name}", *overrides, "trainer.threads=1"],
         ["table", "--format", "json"],
         ["evaluate", "RUN"],
     )
@@ -82,10 +82,11 @@ def test_mixup_of_pictures_and_of_features(tmp_path: Path, commands: Commands) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.usefixtures("forked_workers")
 def test_shhs_from_recordings_to_a_table_that_beats_the_mean(tmp_path: Path, commands: Commands) -> None:
     source = ["dataset.source.min_seconds=60", "dataset.source.processes=2"]
     train = [
-        *("train", "dataset=shhs", *source, "backbone=psg_small", "method=inv_lds_fds", "trainer.epochs=40"),
+        *("train", "dataset=shhs", *source, "backbone=psg_small", "method=inv_lds_fds", "trainer.epochs=12"),
         *PLAIN,
         *(
             "dataset.source.crop_seconds=300",

@@ -1,6 +1,5 @@
 """From YAML files and overrides to a checked config: plain dataclasses, checked before any data is read."""
 
-import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,8 +29,9 @@ _LONGEST = 255
 """Bytes of a name that file systems take."""
 
 
+@cache
 def register_schema() -> None:
-    """Make the schema known to Hydra as the root of `configs/train.yaml`."""
+    """Make the schema known to Hydra as the root of `configs/train.yaml`; once, for it never changes."""
     from dir_bench.sweeps import plugins
 
     ConfigStore.instance().store(group="_schema", name="config", node=Config)
@@ -80,7 +80,7 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
     overrides come last in Hydra too, and are put onto copies. Jobs that differ by a seed that nothing else refers to
     share one copy.
     """
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    composed: dict[tuple[str, ...], tuple[DictConfig, bool]] = {}
     made: dict[tuple[str, ...], DictConfig] = {}
     places = []
     with errors_explained(jobs[0] if jobs else (), extra_dir):
@@ -92,13 +92,14 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
         for job in jobs:
             choices = tuple(text for text in job if chooses[text])
             if choices not in composed:
-                composed[choices] = composer.compose(choices)
-            config = composed[choices]
+                made_of = composer.compose(choices)
+                composed[choices] = made_of, "seed}" in str(made_of)
+            config, tells_seed = composed[choices]
             seed = next((text for text in job if re.fullmatch(r"seed=\d+", text)), None)
-            alone = seed is not None and "seed}" not in str(config) + "".join(job)
+            alone = seed is not None and not tells_seed and "seed}" not in "".join(job)
             rest = tuple(text for text in job if not (alone and text == seed))
             if rest not in made:
-                made[rest] = copy.deepcopy(config)
+                made[rest] = hydra_private.copied(config)
                 composer.set(made[rest], [parsed[text] for text in rest if not chooses[text]])
             places.append((rest, int(str(seed)[5:]) if alone else None))
     checked = {rest: typed(config) for rest, config in made.items()}
@@ -180,10 +181,10 @@ def check_folder_name(key: str, name: str) -> None:
 
 
 @cache
-def _schema() -> tuple[DictConfig, list[str]]:
-    """Return the schema and its dotted keys."""
+def _schema() -> tuple[DictConfig, dict[str, None]]:
+    """Return the schema and its dotted keys, in order."""
     schema = OmegaConf.structured(Config)
-    return schema, list(_dotted(OmegaConf.to_container(schema)))
+    return schema, dict.fromkeys(_dotted(OmegaConf.to_container(schema)))
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,15 @@ def run_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": _versions(),
         "git": _git(),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return the versions of what is installed; looked up once, as what this process imported stays what it is."""
+    return {name: version for name in _PACKAGES if (version := _version(name))}
 
 
 def _version(package: str) -> str | None:

@@ -316,7 +316,8 @@ class RunFolder:
         for folder in (self.path, self.checkpoints):
             remove_leftovers(folder)
         write_json(self.status_path, {"state": "running", "started": _now(), "pid": os.getpid()})
-        text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=110)
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        text = yaml.dump(plain(config), Dumper=dumper, sort_keys=False, allow_unicode=True, width=110)
         write_text(self.config_path, text)
         write_json(self.environment_path, environment)
 

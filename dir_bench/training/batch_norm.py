@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,20 @@ def smallest_batch(network: nn.Module, split: Split, batch_size: int, fabric: Fa
     for hook in hooks:
         hook.remove()
     return 2 if 1 in values else 1
+
+
+class SmallestBatch:
+    """`smallest_batch` of each split of a run, which is found out once."""
+
+    def __init__(self, network: nn.Module, batch_size: int, fabric: Fabric) -> None:
+        self._of = partial(smallest_batch, network, batch_size=batch_size, fabric=fabric)
+        self._found: dict[int, tuple[Split, int]] = {}
+
+    def __call__(self, split: Split) -> int:
+        """Return how many samples a training batch of a split needs."""
+        if id(split) not in self._found:  # it is kept, or its number could be another's
+            self._found[id(split)] = split, self._of(split)
+        return self._found[id(split)][1]
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from dir_bench.backbones.base import Backbone
-from dir_bench.methods.part import Head, Part
+from dir_bench.methods.part import Head, Part, Step
 from dir_bench.training.compiled import Compiled
 
 
@@ -52,3 +53,15 @@ class Network(nn.Module):
             for part in self.parts:
                 fed = part.calibrate(fed, targets, epoch)
         return self.regressor(fed), features, fed
+
+    def loss_sum(self, step: Step) -> Tensor:
+        """Return a step's weighted losses, in float32 at least, summed over samples (mean over a sample's pixels)."""
+        assert step.output is not None
+        assert step.features is not None
+        output = step.output.to(torch.promote_types(step.output.dtype, torch.float32))
+        targets = step.targets.unsqueeze(-1) if step.targets.dim() == 1 else step.targets
+        losses: Tensor = self.head.losses(output, targets, step.features)
+        for part in self.parts:
+            if (weights := part.weigh(targets)) is not None:
+                losses = losses * weights
+        return losses.flatten(1).mean(1).sum()

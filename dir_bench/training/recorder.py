@@ -29,8 +29,8 @@ class Recorder:
     """Writes a run's history as it grows. Inactive (on all processes but the first) it does nothing.
 
     history.csv is written anew from the trainer's history each time, so a resumed run's file equals an uninterrupted
-    one's, but for the seconds; TensorBoard drops what it had from the resumed step on. Without a terminal, each
-    evaluation is a line of the log.
+    one's, but for the seconds. `last.pt` has all of it, so only the last time does it wait for the disk. TensorBoard
+    drops what it had from the resumed step on. Without a terminal, each evaluation is a line of the log.
     """
 
     def __init__(self, folder: RunFolder, trainer: Trainer, config: Config, *, active: bool) -> None:
@@ -77,13 +77,7 @@ class Recorder:
         """
         (before, step), now = self._last, time.monotonic()
         record["seconds"], self._last = round(now - before, 3), (now, record["step"])
-        text = io.StringIO()
-        history = self.trainer.progress.history
-        columns = list(dict.fromkeys(key for row in history for key in row))
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        write_text(self.folder.history_path, text.getvalue())
+        self._write_history(durable=False)
         for key, value in record.items():
             if key not in ("epoch", "step") and value is not None and not key.endswith("/count"):
                 self._tensorboard(record["step"]).add_scalar(key, value, record["step"])
@@ -96,6 +90,20 @@ class Recorder:
             made = 0 if step is None else record["step"] - step  # none by a head that is fitted at once
             left = None if total is None or made == 0 else (total - record["step"]) * record["seconds"] / made
             log.info("%s  %.1f s%s", shown, record["seconds"], "" if left is None else f", {_span(left)} left at most")
+
+    def settle(self) -> None:
+        """Write history.csv for good, once training ended: what is there may be of evaluations that were made again."""
+        if self.active:
+            self._write_history(durable=True)
+
+    def _write_history(self, durable: bool) -> None:
+        text = io.StringIO()
+        history = self.trainer.progress.history
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self.folder.history_path, text.getvalue(), durable=durable)
 
     def finish(self, metrics: dict[str, Any], pictures: Iterable[tuple[str, Any]]) -> None:
         """Write the test errors as TensorBoard's hparams, so that its own table compares runs, and the run's figures.

@@ -27,7 +27,8 @@ from dir_bench.methods.part import Part, Step
 from dir_bench.schema import TrainerConfig
 from dir_bench.streams import stream, stream_seed
 from dir_bench.training import checkpoint
-from dir_bench.training.batch_norm import smallest_batch, uncounted
+from dir_bench.training.batch_norm import SmallestBatch, uncounted
+from dir_bench.training.checkpoint_writer import CheckpointWriter
 from dir_bench.training.features import feature_set
 from dir_bench.training.loaders import Batch, TrainLoader, on_device
 from dir_bench.training.losswatch import LossWatch
@@ -86,8 +87,9 @@ class Trainer:
         self.head = self.module.head
         self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         views = max(part.views for part in self.parts.values())
-        self._smallest: dict[int, tuple[Split, int]] = {}
+        self._smallest = SmallestBatch(self.module, self.settings.batch_size, self.fabric)
         self.loader = replace(self._loader(self.train), draw=self._draw, views=views)
+        self.writer = CheckpointWriter(self.checkpoints)
         self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
         self._stop = StopSignals(self.fabric.world_size > 1 or self.head.fitted, lambda: self.progress.step)
 
@@ -103,15 +105,8 @@ class Trainer:
             augment,
             pin=self.fabric.device.type == "cuda",
             shuffled=shuffled,
-            smallest=self._smallest_batch(split),
+            smallest=self._smallest(split),
         )
-
-    def _smallest_batch(self, split: Split) -> int:
-        """Return how many samples a batch of a split needs, which is found out once."""
-        if id(split) not in self._smallest:  # it is kept, or its number could be another's
-            smallest = smallest_batch(self.module, split, self.settings.batch_size, self.fabric)
-            self._smallest[id(split)] = split, smallest
-        return self._smallest[id(split)][1]
 
     def _draw(self, rng: np.random.Generator) -> IntArray | None:
         return next((drawn for part in self.parts.values() if (drawn := part.draw(rng)) is not None), None)
@@ -125,15 +120,21 @@ class Trainer:
     def fit(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one.
 
+        However it ends, the checkpoints are written by then.
+
         Raises:
             RunFailed: The loss is not finite, or above `loss_limit`.
+            UserError: A checkpoint could not be written.
             Interrupted: On SIGINT or SIGTERM, after the state was saved.
         """
         if (self.checkpoints / "last.pt").exists():
             checkpoint.go_on(self.checkpoints / "last.pt", self._restore)
         with self._stop.caught():
-            while not self.progress.finished:
-                self._fit_head() if self.head.fitted else self.train_epoch()
+            with self.writer:
+                while not self.progress.finished:
+                    self._fit_head() if self.head.fitted else self.train_epoch()
+            self._heed_signal()  # of the time that the last writing took
+        self.fabric.barrier()  # one process wrote what all of them are going to read
         return self.progress
 
     def predict(self, split: Split) -> npt.NDArray[Any]:
@@ -149,21 +150,22 @@ class Trainer:
         state, settings = self.progress, self.settings
         for part in self.parts.values():
             part.epoch_begins(state.epoch)
-        saved = time.monotonic()
+        saved, selected = time.monotonic(), False
         for batch, tensors in self._batches(self.loader, state.epoch, state.batch):
             self._step(batch, *self.train.prepare(*tensors))
             state.batch, state.step = batch.number + 1, state.step + 1
             self.tick(state.step)
+            self.writer.check()
             if self._last_step():
                 break
             if settings.eval_unit == "step" and state.step % settings.eval_every == 0:
-                self._evaluate()
+                self._save(self._evaluate())
                 if state.finished:
                     return
             if self._stop.number is not None:
                 self._check_loss()
                 self._save()
-                raise Interrupted(self._stop.number, state.step)
+                self._heed_signal()
             # Clocks of several processes differ, and a save takes all of them.
             if self.fabric.world_size == 1 and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                 self._check_loss()
@@ -178,19 +180,22 @@ class Trainer:
         last = self._last_step() or state.epoch + 1 == settings.epochs
         due = settings.eval_unit == "epoch" and (state.epoch + 1) % settings.eval_every == 0
         if due or last:
-            self._evaluate(save=False)
+            selected = self._evaluate()
         state.finished = state.finished or last
         state.epoch, state.batch = state.epoch + 1, 0
         self.losses.reset()
-        self._save()
+        self._save(selected)
+        self._heed_signal()
+
+    def _heed_signal(self) -> None:
         if self._stop.number is not None:
-            raise Interrupted(self._stop.number, state.step)
+            raise Interrupted(self._stop.number, self.progress.step)
 
     def _fit_head(self) -> None:
         """Let the head learn at once, where nothing takes steps; what this run is stopped in begins again."""
         self.head.fit(partial(feature_set, self, self.train), partial(feature_set, self, self.val))
         self.progress.finished = True
-        self._evaluate()
+        self._save(self._evaluate())
 
     def _batches(
         self, loader: TrainLoader, epoch: int, first: int = 0, purpose: str = "order"
@@ -214,7 +219,7 @@ class Trainer:
                 for part in parts:
                     stack.enter_context(part.batch(step))
                 step.output, step.features, step.fed = self.network(step.inputs, step.targets, state.epoch)
-            loss = self._loss_sum_of(step) * scale
+            loss = self.module.loss_sum(step) * scale
             for part in parts:
                 if (penalty := part.penalty(step)) is not None:
                     loss = loss + penalty * (len(targets) * scale)
@@ -246,21 +251,6 @@ class Trainer:
 
         return Step(self.progress.epoch, number, rng, self.fabric.global_rank, inputs, targets)
 
-    def _loss_sum_of(self, step: Step) -> Tensor:
-        """Return the weighted loss summed over this process's samples (its mean over a sample's pixels).
-
-        In float32 at least.
-        """
-        assert step.output is not None
-        assert step.features is not None
-        output = step.output.to(torch.promote_types(step.output.dtype, torch.float32))
-        targets = step.targets.unsqueeze(-1) if step.targets.dim() == 1 else step.targets
-        losses: Tensor = self.head.losses(output, targets, step.features)
-        for part in self.parts.values():
-            if (weights := part.weigh(targets)) is not None:
-                losses = losses * weights
-        return losses.flatten(1).mean(1).sum()
-
     def _check_loss(self, including_current: bool = False) -> None:
         """Raise RunFailed, naming step and samples, if a loss since the last look was not finite or too large."""
         number = self.losses.first_bad()
@@ -269,6 +259,8 @@ class Trainer:
         state, now = self.progress, 1 if including_current else 0
         step = state.step + now - (state.batch + now - number) + 1
         samples = self.loader.order(state.epoch)[number].tolist()
+        self.writer.join()  # it is said which checkpoint there is
+        self.fabric.barrier()
         raise self.losses.breakdown(step, state.epoch, number, samples, self.checkpoints / "last.pt")
 
     def _walk(self, split: Split | None = None, purpose: str = "walk", shuffled: bool = True) -> Iterator[Step]:
@@ -286,22 +278,20 @@ class Trainer:
                 if not batch.padding:
                     yield step
 
-    def _evaluate(self, save: bool = True) -> None:
-        """Evaluate on the validation split, record it, keep what is selected, count patience."""
+    def _evaluate(self) -> bool:
+        """Evaluate on the validation split, record it, count patience; return whether this state is selected."""
         state = self.progress
         if state.history and state.history[-1]["step"] == state.step:
-            return  # a step's evaluation that fell on the end of an epoch
+            return False  # a step's evaluation that fell on the end of an epoch
         self._check_loss()
         regions = self.evaluate(self.predict(self.val))
         value = float(regions["all"][self.monitor])
         if not np.isfinite(value):
             raise RunFailed(f"the validation {self.monitor} at step {state.step} is not finite: nothing to select by")
         values = [*state.column(f"val/all/{self.monitor}"), value]
-        if value < min(values[:-1], default=float("inf")) or self.settings.select == "last":
+        selected = value < min(values[:-1], default=float("inf")) or self.settings.select == "last"
+        if selected:
             state.best, state.best_epoch = value, state.epoch + 1
-            if self.fabric.is_global_zero:
-                best = {"network": self.module.state_dict(), "value": value, "epoch": state.best_epoch}
-                checkpoint.save(self.checkpoints / "best.pt", best)
         state.history.append(
             {
                 "epoch": state.epoch + 1,
@@ -315,8 +305,7 @@ class Trainer:
         state.finished = state.finished or self.stop(values)
         if self.fabric.is_global_zero:
             self.report(state.history[-1])
-        if save:
-            self._save()
+        return selected
 
     def _reseed(self, purpose: str, *position: int) -> None:
         """Seed what layers draw from (dropout). `torch.manual_seed` would queue a call per step for absent GPUs."""
@@ -328,9 +317,9 @@ class Trainer:
     def _last_step(self) -> bool:
         return self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps
 
-    def _save(self) -> None:
-        """Write `last.pt`: everything that the rest of the run depends on."""
-        losses = self.losses.state()
+    def _save(self, selected: bool = False) -> None:
+        """Have `last.pt` written, everything that the rest of the run depends on, and `best.pt` if this is selected."""
+        progress, losses = self.progress, self.losses.state()
         total = self.processes.sum if self.processes.count > 1 else None
         open_states = {name: part.open_state(total) for name, part in self.parts.items()}
         if self.fabric.is_global_zero:
@@ -339,11 +328,12 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
                 "precision": self.fabric.strategy.precision.state_dict(),
-                "progress": dict(vars(self.progress)),  # a copy of every row each time would be quadratic
                 "parts": {name: state for name, state in open_states.items() if state},
-                **losses,
             }
-            checkpoint.save(self.checkpoints / "last.pt", state)
+            # Rows do not change any more; a copy of every one each time would be quadratic.
+            plain = {"progress": {**vars(progress), "history": [*progress.history]}, **losses}
+            best = {"value": progress.best, "epoch": progress.best_epoch} if selected else None
+            self.writer.save(state, plain, best)
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Take up a checkpoint of this very run."""

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import dir_bench
+from dir_bench import config
 from dir_bench.config import hydra_private
 
 
@@ -30,3 +31,18 @@ def test_no_other_module_uses_what_is_private():
             if any(name.startswith("hydra") and "._" in name for name in names):
                 found.add(path.relative_to(package).as_posix())
     assert found == {"config/hydra_private.py"}
+
+
+def test_a_file_is_read_again_when_it_has_changed(tmp_path):
+    shipped = (config.config_dir() / "lds" / "gaussian.yaml").read_text(encoding="utf-8")
+    (tmp_path / "lds").mkdir()
+    for sigma in (3.0, 4.0):
+        (tmp_path / "lds" / "mine.yaml").write_text(shipped.replace("sigma: 2.0", f"sigma: {sigma}"))
+        assert config.compose(["reweight=inv", "lds=mine"], str(tmp_path)).lds.sigma == sigma
+
+
+def test_choices_that_refer_to_others_are_as_hydra_makes_them(monkeypatch):
+    words = ["dataset=sts_b", "backbone=bilstm_small", "method=rrt_lds_fds"]  # a preset of `${dataset}_${backbone}`
+    ours = config.compose_job(words).config
+    monkeypatch.setattr(hydra_private.defaults_list, "_create_interpolation_map", hydra_private._all_choices)
+    assert config.compose_job(words).config == ours

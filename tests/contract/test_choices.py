@@ -39,13 +39,14 @@ def test_a_choice_trains(work, group, name):
         *(f"paths.data={work / 'data'}", f"paths.outputs={work / 'outputs'}"),
     ]
     choice = [*NEEDED.get(group, []), f"{group}={name}", *MORE.get((group, name), [])]
-    subset = config.compose([*words, *choice]).subset
-    if subset.peaks or subset.fullest:
+    settings = config.compose([*words, *choice])
+    if settings.subset.peaks or settings.subset.fullest:
         pytest.skip("its peaks lie at ages: tests/datasets/test_subsets.py")
-    outcome = experiment.run(config.compose([*words, *choice]))
+    outcome = experiment.run(settings)
     assert np.isfinite(outcome.metrics["test"]["all"]["mae"])
 
 
+@pytest.mark.usefixtures("forked_workers")  # SHHS is prepared by several processes
 @pytest.mark.parametrize("name", recipes())
 def test_a_dataset_writes_a_stand_in_that_loads_and_gives_batches(tmp_path, name):
     source = config.compose([f"dataset={name}", f"paths.data={tmp_path}"]).dataset.source

@@ -122,6 +122,7 @@ def test_preparing_again_makes_nothing_and_goes_on_where_it_was_stopped(folder: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_features_do_not_depend_on_the_number_of_processes(folder: Path, prepared: Path) -> None:
     assert make(folder, processes=2).prepare()[1] == ()
     assert features(folder) == features(prepared)
@@ -189,6 +190,7 @@ def test_a_folder_is_prepared_by_one_process_at_a_time(folder: Path) -> None:
         dataset.prepare()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_killed_process_is_one_sentence_and_preparing_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as context:
         context.setattr(store, "_attempt", _die)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from math import erf, exp, pi, sqrt
 from pathlib import Path
@@ -391,15 +389,8 @@ def _parts(inputs: Any) -> list[np.ndarray]:
 TINY = [
     "dataset.source.n_train=2000", "dataset.source.n_val_per_bin=1", "dataset.source.n_test_per_bin=4",
     "dataset.source.size=16", "trainer.epochs=1", "dataset.regions.many_over=40", "dataset.regions.few_under=8",
+    "trainer.figures=false", "trainer.feature_statistics=false",
 ]  # fmt: skip
-
-
-def command(work: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dir_bench.cli", *arguments], cwd=work, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.slow
@@ -430,12 +421,12 @@ def test_a_run_with_gaps_reports_zero_shot_regions_that_follow_from_its_predicti
         assert errors["count"] == expected[region].sum()
         assert errors["mae"] == pytest.approx(error[expected[region]].mean(), rel=1e-12)
 
-    tables = json.loads(command(tmp_path, "table", "--format", "json"))
+    tables = json.loads(commands(["table", "--format", "json"]))
     titles = [table["title"] for table in tables["tables"]]
     assert titles == ["GAUGE-DIR", "GAUGE-DIR [REMOVE=20–30]"]
 
 
-def test_data_check_shows_where_the_regions_of_a_subset_lie(tmp_path):
-    shown = command(tmp_path, "data", "check", "gauge", "subset=gaps", "subset.remove=[[20,30],[45,60]]")
+def test_data_check_shows_where_the_regions_of_a_subset_lie(commands):
+    shown = commands(["data", "check", "gauge", "subset=gaps", "subset.remove=[[20,30],[45,60]]"])
     assert "subset gaps: trains on 4428 of 8000" in shown
     assert "zero-shot, interpolation: 20–30, 45–60," in shown

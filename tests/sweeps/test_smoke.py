@@ -43,9 +43,6 @@ def test_smoke_runs_every_method_and_leaves_no_hole_in_its_table(command, work):
     }
     assert undefined <= {("log10", "numbers"), ("pearson", "classes"), ("spearman", "classes")}
     assert_classes_are_labels(work)
-    again = command("sweep", "smoke", *local)
-    assert again.returncode == 0
-    assert "nothing is left to do" in again.stdout
 
 
 def main_rows():

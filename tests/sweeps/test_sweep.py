@@ -144,7 +144,7 @@ def test_workers_save_and_end_if_the_sweep_alone_is_killed(start, work):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("launcher", "times"), [("local", 1)])
 def test_a_sweep_killed_at_random_moments_ends_in_the_same_table(command, start, work, launcher, times):
-    settings = ["method=rrt,sqinv_lds_fds", "trainer.epochs=40", "seed=0", "trainer.checkpoint_minutes=0.001"]
+    settings = ["method=rrt,sqinv_lds_fds", "trainer.epochs=20", "seed=0", "trainer.checkpoint_minutes=0.001"]
     settings += [f"hydra/launcher={launcher}"]
     assert command(*OWN, *settings, "paths.outputs=straight").returncode == 0
     straight = json.dumps(table(command, "straight"))
@@ -157,7 +157,7 @@ def test_a_sweep_killed_at_random_moments_ends_in_the_same_table(command, start,
     while kills < times:
         began, process = time.time(), start(*OWN, *settings, "paths.outputs=outputs")
         wait_for(lambda began=began, process=process: at_work(began) or process.poll() is not None)
-        time.sleep(rng.uniform(0, 2))
+        time.sleep(rng.uniform(0, 1))
         kills += bool(at_work(began)) and process.poll() is None
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -47,7 +47,7 @@ FITS_NOT = ("another network", "weights by number", "other shapes", "numbers for
 
 def test_a_checkpoint_that_does_not_fit_is_a_sentence(commands: Callable[..., str], tmp_path: Path) -> None:
     few = ["dataset.source.n_train=200", "dataset.source.n_val_per_bin=1", "dataset.source.n_test_per_bin=1"]
-    train = ["train", "trainer.epochs=1", *few, "trainer.feature_statistics=false"]
+    train = ["train", "trainer.epochs=1", *few, "trainer.feature_statistics=false", "trainer.figures=false"]
     commands(train)
     (run,) = (path.parent for path in tmp_path.glob("outputs/*/*/*/DONE"))
     for name, damages, verb in (("best.pt", DAMAGES, ["evaluate", "RUN"]), ("last.pt", LAST, train)):

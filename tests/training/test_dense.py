@@ -57,7 +57,7 @@ def compose(data_dir: Path, tmp_path: Path, monkeypatch):
             [
                 "dataset=nyud2", f"paths.data={data_dir}", f"paths.outputs={tmp_path / outputs}", "trainer.cache=disk",
                 "trainer.epochs=3", "trainer.batch_size=3", "trainer.threads=1", "dataset.source.val_pixels_per_bin=50",
-                "dataset.source.rotation_order=1", *overrides,
+                "dataset.source.rotation_order=1", "trainer.figures=false", *overrides,
             ]
         )  # fmt: skip
         settings.backbone = {"_target_": "dir_bench.backbones.depth.DepthNet", "features": True}
@@ -86,7 +86,7 @@ def test_the_loss_is_the_mean_over_pixels_weighted_by_their_bins(compose, tmp_pa
     batch, tensors = next(trainer._batches(trainer.loader, 0))
     pictures, depth = data.train.prepare(*tensors)
     step = forward(trainer, pictures, depth)
-    loss = trainer._loss_sum_of(step).detach() / batch.size
+    loss = trainer.module.loss_sum(step).detach() / batch.size
     weights = trainer.parts["reweight"].table.numpy()[BINS.index(depth.numpy())]
     expected = np.mean((step.output.detach().numpy() - depth.numpy()).astype(np.float64) ** 2 * weights)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -99,7 +99,7 @@ def test_the_loss_of_a_classifier_is_its_cross_entropy_at_every_pixel(compose, t
     pictures, depth = data.train.prepare(*tensors)
     step = forward(trainer, pictures, depth)
     assert step.output.shape[1] == 93  # bins 7 to 99
-    loss = trainer._loss_sum_of(step).detach() / batch.size
+    loss = trainer.module.loss_sum(step).detach() / batch.size
     bins = BINS.index(depth.numpy()).clip(7)
     shares = step.output.detach().double().softmax(1).gather(1, torch.from_numpy(bins - 7)).numpy()
     assert loss.item() == pytest.approx(

@@ -16,11 +16,12 @@ from dir_bench import assembly, config, experiment
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
+from dir_bench.methods.part import Step
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
 from dir_bench.task import Task
 from dir_bench.training import recorder
-from dir_bench.training.trainer import Trainer
+from dir_bench.training.network import Network
 
 SMALL = [
     "dataset=arrays",
@@ -252,14 +253,14 @@ def test_an_exploding_loss_stops_the_run_and_says_where(compose):
 
 
 def test_a_nan_after_good_epochs_names_the_last_good_checkpoint(compose, monkeypatch):
-    step = Trainer._loss_sum_of
+    loss_sum = Network.loss_sum
 
-    def poisoned(self: Trainer, at: object) -> torch.Tensor:
-        return step(self, at) * (float("nan") if self.progress.step == 14 else 1.0)
+    def poisoned(self: Network, step: Step) -> torch.Tensor:
+        return loss_sum(self, step) * (float("nan") if step.number == 14 else 1.0)
 
     settings = compose()
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_loss_sum_of", poisoned)
+        patched.setattr(Network, "loss_sum", poisoned)
         with pytest.raises(RunFailed, match=r"at step 15 \(epoch 2, batch 5, .*last\.pt"):
             experiment.run(settings)
     # The checkpoint before it is sound: without the poison the run goes on to what it would have been.

@@ -22,12 +22,12 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dir_bench import workers
 from dir_bench.atomic import remove_leftovers, write_json, write_npy
 from dir_bench.datasets.base import file_hash
 from dir_bench.datasets.sleep.signals import ExcludedRecording, FeatureSettings, extract, read_recording
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import map_npy
-from dir_bench.workers import end_with_parent
 
 VERSION = 1
 """Of the features: to be raised when the same recording and settings would give others."""
@@ -120,7 +120,7 @@ def _prepare(recordings: Sequence[Path], folder: Path, settings: Settings, proce
                 bar.advance(task)
             return failures
         # Threads of one process would share its warnings filters, which reading EDF changes.
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start) as pool:
+        with ProcessPoolExecutor(processes, mp_context=get_context(workers.START), initializer=_start) as pool:
             futures = [pool.submit(_attempt, path, folder, settings) for path in missing]
             try:
                 for future in as_completed(futures):
@@ -138,7 +138,7 @@ def _prepare(recordings: Sequence[Path], folder: Path, settings: Settings, proce
 
 
 def _start() -> None:
-    end_with_parent()
+    workers.end_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
