@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.pictures.decoding import face_decoder
 from dir_bench.datasets.pictures.pixels import Store, open_store
-from dir_bench.training.loaders import ahead, epoch_batches
+from dir_bench.training.loaders import ahead, cut
 
 SIZE, PADDING = 224, 16
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -88,9 +88,11 @@ class CachedFaces:
     def normalise(self, pixels: Tensor) -> Tensor:
         return to_float(pixels, MEAN, STD)
 
+    def order(self) -> list[IntArray]:
+        return cut(self.rng.permutation(len(self.store)), self.batch)
+
     def epoch(self) -> None:
-        order = epoch_batches(len(self.store), self.batch, self.rng)
-        for inputs in ahead(self.read, order, self.workers):
+        for inputs in ahead(self.read, self.order(), self.workers):
             self.normalise(self.crop(*self.move(inputs)))
 
 
@@ -134,7 +136,7 @@ def stages(ours: CachedFaces, rounds: int) -> dict[str, float]:
         del steps["move to the device"]
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(10 * rounds):
-        for indices in epoch_batches(len(ours.store), ours.batch, ours.rng):
+        for indices in ours.order():
             if len(indices) < ours.batch:
                 continue
             value: tuple[Any, ...] = (indices,)
@@ -165,14 +167,14 @@ def report(device: torch.device, threads: int, rates: dict[str, float], plain: f
     console.print(f"times faster: {cached / plain:.1f}")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1024, help="JPEGs to write and to read")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1, help="of each loader: worker processes of the plain one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=3, help="epochs of the plain loader; ours runs ten times as many")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not 1 <= args.batch <= args.images:
         parser.error(f"--batch must be from 1 to --images ({args.images})")
     found = "cuda" if torch.cuda.is_available() else "cpu"

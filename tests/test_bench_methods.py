@@ -65,3 +65,10 @@ def test_checkpoints_are_written_in_the_foreground_in_the_background_and_not_at_
     assert rows[0].split()[-4] == "+0.000"
     assert float(rows[1].split()[-1]) > 0
     assert last.startswith("median of 1 rounds of 2 epochs")
+
+
+def test_cached_pictures_are_set_against_plain_ones(scripts, capsys):
+    scripts("bench_data").main(["--images", "6", "--batch", "4", "--rounds", "1"])
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("times faster: ")
+    assert float(last.split()[-1]) > 0
