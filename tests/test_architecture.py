@@ -1,6 +1,7 @@
 """The picture of the design, read from the code: who may import whom, and where a dataset's or method's name stands."""
 
 import ast
+import re
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -147,3 +148,10 @@ def test_the_trainer_names_no_method():
     text = (PACKAGE / "training" / "trainer.py").read_text(encoding="utf-8")
     assert not [word for word in ("fds", "moments", "mix", "head ==", "lds", "reweight") if word in text.lower()]
     assert len(text.splitlines()) <= 350
+
+
+def test_tests_look_for_shared_files_beside_the_checkout():
+    tests = Path(__file__).parent
+    for file in sorted(tests.rglob("*.py")):
+        for steps in re.findall(r'parents\[(\d)\] / "shared"', file.read_text(encoding="utf-8")):
+            assert file.parents[int(steps)] == tests.parents[1], file

@@ -550,7 +550,7 @@ def test_all_published_files_are_described_well() -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("remote", [*AGEDB, *NYUD2[:1], *STS_B[:3]], ids=lambda remote: remote.name)
 def test_real_files_are_recognised_as_published(remote: Remote) -> None:
-    data = Path(__file__).parents[3] / "shared" / "data"
+    data = Path(__file__).parents[4] / "shared" / "data"
     found = sorted(data.glob(f"*/{remote.name}"))
     if not found:
         pytest.skip(f"no {remote.name} in ../shared/data beside the checkout")

@@ -14,7 +14,7 @@ from dir_bench.datasets.faces import AgeDB, Faces, IMDBWiki
 from dir_bench.errors import UserError
 from dir_bench.task import Task
 
-SHARED = Path(__file__).parents[3] / "shared"
+SHARED = Path(__file__).parents[4] / "shared"
 KINDS = [AgeDB, IMDBWiki]
 
 
