@@ -153,5 +153,5 @@ def test_the_trainer_names_no_method():
 def test_tests_look_for_shared_files_beside_the_checkout():
     tests = Path(__file__).parent
     for file in sorted(tests.rglob("*.py")):
-        for steps in re.findall(r'parents\[(\d)\] / "shared"', file.read_text(encoding="utf-8")):
+        for steps in re.findall(r'\(__file__\)\.parents\[(\d)\] / "shared"', file.read_text(encoding="utf-8")):
             assert file.parents[int(steps)] == tests.parents[1], file
