@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.blending import Blend
+from dir_bench.backbones.packed_lstm import packed_lstm
 from dir_bench.errors import UserError
 
 OFFICIAL_ENCODER = {
@@ -130,8 +131,8 @@ class BiLSTMPair(Backbone):
             gate = torch.sigmoid(gate)
             words = gate * words + (1 - gate) * torch.relu(candidate)
         packed = pack_padded_sequence(self.dropout(words), lengths, batch_first=True, enforce_sorted=False)
-        outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, padding_value=0.0)
-        outputs = self.dropout(outputs)
+        encoded = packed_lstm(self.lstm, packed) if words.device.type == "cpu" else self.lstm(packed)[0]
+        outputs = self.dropout(pad_packed_sequence(encoded, batch_first=True, padding_value=0.0)[0])
         beyond = torch.arange(outputs.shape[1], device=outputs.device) >= lengths.to(outputs.device)[:, None]
         pooled: Tensor = outputs.masked_fill(beyond[:, :, None], -torch.inf).amax(dim=1)
         return pooled
