@@ -32,6 +32,7 @@ from dir_bench.training import checkpoint
 from dir_bench.training.batch_norm import group_batch_norm, synchronise_batch_norm
 from dir_bench.training.compiled import Compiled, keep_compiled
 from dir_bench.training.kept import keep
+from dir_bench.training.memory import keep_freed_memory
 from dir_bench.training.network import Network
 from dir_bench.training.precision import choose_tf32, say_tf32, spare_hints
 from dir_bench.training.stopping import stops
@@ -65,6 +66,8 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
         fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=settings.precision)  # type: ignore[arg-type]
     except (RuntimeError, ValueError) as error:
         raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     if settings.precision == "32-true" and fabric.is_global_zero:
         say_tf32(settings.tf32, fabric.device)
     return fabric
