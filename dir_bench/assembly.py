@@ -216,6 +216,8 @@ def build_trainer(
         synchronise_batch_norm(network)
     elif settings.batch_norm_groups > 1:
         group_batch_norm(network, settings.batch_norm_groups)
+    if "fused" in optimizer_node and optimizer_node["fused"] is None and fabric.device.type == "cpu":
+        optimizer_node["fused"] = True  # elsewhere torch has a quick way of its own
     optimizer = configs.build(optimizer_node, parameter_groups(network, optimizer_node["lr"]))
     scheduler = configs.build(schedule, optimizer) if schedule else None
     wrapped, optimizer = fabric.setup(network, optimizer)

@@ -1,6 +1,7 @@
 """What the trainer does step by step: which streams it draws from, which epoch it keeps, which loss it records."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -97,3 +98,17 @@ def test_augmentation_is_drawn_anew_for_each_epoch_batch_process_and_purpose():
     )
     assert len(drawn) == 40 * 3 * 2
     assert len(drawn.unique()) == len(drawn)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_on_a_cpu_weights_take_a_step_in_one_pass_and_come_to_the_same(build, tmp_path, optimizer):
+    weights, passes = [], []
+    for overrides in [], ["optimizer.fused=false"]:
+        trainer, _ = build(f"optimizer={optimizer}", "optimizer.lr=1e-2", "trainer.precision=64-true", *overrides)
+        with trainer.writer:
+            trainer.train_epoch()
+        shutil.rmtree(tmp_path / "run")
+        weights.append(torch.cat([value.detach().flatten() for value in trainer.module.parameters()]))
+        passes.append(trainer.optimizer.param_groups[0]["fused"])
+    assert passes == [True, False]
+    torch.testing.assert_close(*weights, rtol=1e-12, atol=1e-14)
