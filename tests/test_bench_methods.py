@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dir_bench import assembly
+from dir_bench.backbones import bilstm
+
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
@@ -72,3 +75,18 @@ def test_cached_pictures_are_set_against_plain_ones(scripts, capsys):
     *_, last = capsys.readouterr().out.splitlines()
     assert last.startswith("times faster: ")
     assert float(last.split()[-1]) > 0
+
+
+def test_an_epoch_on_a_cpu_is_timed_with_what_makes_it_quick_taken_back(scripts, capsys, monkeypatch, tmp_path):
+    bench = scripts("bench_cpu")
+    for module, name in ((assembly, "keep_freed_memory"), (bilstm, "packed_lstm")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # to be put back
+    small = ["n_train=48", "n_val_per_bin=1", "n_test_per_bin=1", "size=16"]
+    changed = [*(f"dataset.source.{each}" for each in small), "backbone.channels=[4]", "backbone.feature_dim=4"]
+    bench.prepare([*bench.TASKS["gauge"], *changed], tmp_path, 1, bench.WAYS["all as before"])
+    assert bench.trainers[0].optimizer.param_groups[0]["fused"] is False
+    assert bench.epoch() > 0
+    bench.report("gauge", {bench.NOW: [1.0, 2.0, 4.0], "all as before": [1.5, 4.0, 8.0]})
+    now, before = capsys.readouterr().out.splitlines()[-2:]
+    assert now.split() == ["now", "2.00", "1.00", "1.00", "1.00"]
+    assert before.split()[3:] == ["4.00", "1.50", "2.00", "1.50"]
