@@ -206,7 +206,7 @@ def _sweep(overrides: list[str], config_dir: str | None, planned: bool = False, 
     if dry_run or (planned and not made.left):
         return 0
     left = made.left if planned else made.jobs
-    task = TrainJobs([job.overrides for job in left], sweep=True, quiet=planned)
+    task = TrainJobs(left, sweep=True, quiet=planned)
     with ExitStack() as stack:
         if planned:
             stack.enter_context(Watch(made))

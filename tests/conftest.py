@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: tests that start, kill and wait for processes leave theirs idle."""
+    return workers.cores() + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slow ones first, so that none is begun when other processes have nothing left to take over."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -29,25 +29,20 @@ def ordinal_entropy(features: Tensor, labels: Tensor, *, scaled: bool = False) -
             else by the distances themselves.
     """
     same = labels[:, None] == labels
-    share = same.to(features.dtype) / same.sum(1, keepdim=True)
-    centers = torch.nn.functional.normalize(share @ features, dim=1)
-    first = ~(same & torch.ones_like(same).tril(-1)).any(1)  # one sample stands for each label
-    ends, values, here = centers, labels, first
-    if first.is_cpu:  # on a GPU, asking how many there are would make the host wait
-        ends, values, here = centers[first], labels[first], first[first]
-    pair = (here[:, None] & here).triu(1)
-    apart = (values[:, None] - values).abs()
+    centers = torch.nn.functional.normalize(same.to(features.dtype) @ features, dim=1)  # a sum points where a mean does
+    # Each sample stands for its label's center, so that the number of labels need not be known: pairs of centers are
+    # counted once where those of samples are divided by how often either label occurs.
+    once = 1 / same.sum(1, dtype=features.dtype)
+    labels_there = once.sum().round()
+    apart = (labels[:, None] - labels).abs()
     if scaled:
-        lowest = apart.masked_fill(~pair, torch.inf).min()
-        apart = torch.where(pair, apart - lowest, 0.0)
+        apart = torch.where(same, 0.0, apart - apart.masked_fill(same, torch.inf).min())
         apart = apart / apart.max().clamp(min=1e-12)
-    count = pair.sum()
-    length = ends.square().sum(1)
-    far = (length[:, None] + length - 2 * ends @ ends.T).clamp(min=1e-12).sqrt()
-    spread = -(apart * far * pair).sum() / count.clamp(min=1)
-    off = (torch.nn.functional.normalize(features, dim=1) - centers).square().sum(1)
-    away = off > 1e-12
-    tightness = (off.clamp(min=1e-12).sqrt() * away).sum() / away.sum().clamp(min=1)
+    far = (2 - 2 * centers @ centers.T).clamp(min=1e-12).sqrt()  # both are of length 1
+    spread = -(once @ (apart * far) @ once) / (labels_there * (labels_there - 1)).clamp(min=1)
+    off = torch.linalg.vector_norm(torch.nn.functional.normalize(features, dim=1) - centers, dim=1)
+    away = off > 1e-6
+    tightness = (off * away).sum() / away.sum().clamp(min=1)
     return spread, tightness
 
 

@@ -35,25 +35,29 @@ def ranksim(features: Tensor, labels: Tensor, interpolation: float = 2.0, kept: 
     """
     directions = torch.nn.functional.normalize(features, dim=1)
     similar = directions @ directions.T
-    here = torch.ones_like(labels, dtype=torch.bool) if kept is None else kept
-    wanted = ranks(-(labels[:, None] - labels).abs().to(similar.dtype), here)
-    found: Tensor = _Ranks.apply(similar, here, interpolation)
-    pairs = here[:, None] & here
-    return ((found - wanted).square() * pairs).sum() / here.sum()
+    wanted = ranks(-(labels[:, None] - labels).abs().to(similar.dtype), kept)
+    found: Tensor = _Ranks.apply(similar, kept, interpolation)
+    apart = (found - wanted).square()
+    return apart.sum() / len(labels) if kept is None else (apart * _pairs(kept)).sum() / kept.sum()
 
 
-def ranks(values: Tensor, kept: Tensor) -> Tensor:
+def ranks(values: Tensor, kept: Tensor | None = None) -> Tensor:
     """Return the rank of each value in its row among the columns kept, over their number: 1/n is the largest."""
-    order = values.masked_fill(~kept, -torch.inf).argsort(dim=1, stable=True).flip(1)
-    place = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=values.dtype).expand_as(values)
-    return torch.empty_like(values).scatter_(1, order, place / kept.sum())
+    n = values.shape[1]
+    order = (values if kept is None else values.masked_fill(~kept, -torch.inf)).argsort(dim=1, stable=True)
+    place = torch.arange(n, 0, -1, device=values.device, dtype=values.dtype) / (n if kept is None else kept.sum())
+    return torch.empty_like(values).scatter_(1, order, place.expand_as(values))
+
+
+def _pairs(kept: Tensor) -> Tensor:
+    return kept[:, None] & kept
 
 
 class _Ranks(torch.autograd.Function):
     """Ranks whose gradient is the change that a step along it would make, over the step."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, kept: Tensor, interpolation: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, kept: Tensor | None, interpolation: float) -> Tensor:
         found = ranks(values, kept)
         ctx.save_for_backward(values, kept, found)
         ctx.interpolation = interpolation
@@ -62,9 +66,9 @@ class _Ranks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         values, kept, found = ctx.saved_tensors
-        moved = ranks(values + ctx.interpolation * gradients[0], kept)
-        pairs = kept[:, None] & kept
-        return -(found - moved) * pairs / (ctx.interpolation + 1e-8), None, None
+        moved = ranks(values.add(gradients[0], alpha=ctx.interpolation), kept)
+        change = (moved - found) / (ctx.interpolation + 1e-8)
+        return change if kept is None else change * _pairs(kept), None, None
 
 
 def one_of_each(labels: Tensor, priority: Tensor) -> Tensor:
@@ -95,9 +99,9 @@ class RankSim(Part):
         """Return the weighted regulariser of the batch."""
         assert step.features is not None
         order = step.targets.argsort(stable=True)
-        labels, features = step.targets[order], step.features[order].float()
+        labels = step.targets[order]
         drawn = torch.from_numpy(step.rng("ranksim", step.rank).permutation(len(labels)))
-        kept = one_of_each(labels, drawn.to(labels.device, non_blocking=True))
-        if kept.is_cpu:  # the same of fewer rows; on a GPU, asking how many they are would make the host wait
-            features, labels, kept = features[kept], labels[kept], kept[kept]
-        return self.weight * ranksim(features, labels, self.interpolation, kept)
+        kept: Tensor | None = one_of_each(labels, drawn.to(labels.device, non_blocking=True))
+        if labels.is_cpu:  # the same of fewer rows; on a GPU, asking how many they are would make the host wait
+            order, labels, kept = order[kept], labels[kept], None
+        return self.weight * ranksim(step.features[order].float(), labels, self.interpolation, kept)

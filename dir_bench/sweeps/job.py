@@ -35,25 +35,27 @@ class TrainJobs:
     Attributes:
         settings: The checked config of a single run; None in a sweep, whose jobs bring theirs.
         jobs: Overrides of the jobs that `GridSweeper` is to launch.
+        checked: Their checked configs, of which launchers of ours make no second ones.
         results: What came of them, in their order; of a single run, its one result.
         launch_error: What the launcher raised, if it did.
     """
 
     def __init__(
         self,
-        jobs: Sequence[Sequence[str]] = (),
+        jobs: Sequence[PlannedJob] = (),
         *,
         settings: Config | None = None,
         sweep: bool = False,
         quiet: bool = False,
     ) -> None:
         self.settings = settings
-        self.jobs, self.sweep, self.quiet = [list(job) for job in jobs], sweep, quiet
+        self.jobs, self.checked = [list(job.overrides) for job in jobs], [job.config for job in jobs]
+        self.sweep, self.quiet = sweep, quiet
         self.results: list[Result] = []
         self.launch_error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "jobs": [], "results": [], "launch_error": None}
+        return {**self.__dict__, "jobs": [], "checked": [], "results": [], "launch_error": None}
 
     def __call__(self, composed: Any) -> Result:
         command = configs.job_command()

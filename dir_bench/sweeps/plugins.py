@@ -19,7 +19,11 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dir_bench.config import hydra_private, to_dict
+from dir_bench.config.words import literal
+from dir_bench.schema import Config
 
 MODULE = "hydra_plugins.dir_bench"
 
@@ -77,7 +81,8 @@ class LocalLauncher(Launcher):
         self.n_jobs, self.threads, self.gpus_per_job = n_jobs, threads, gpus_per_job
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.hydra_context, self.config = hydra_context, config
+        self.task_function: Any = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from dir_bench import workers
@@ -87,17 +92,25 @@ class LocalLauncher(Launcher):
         sweep_dir = str(self.config.hydra.sweep.dir)  # its name holds the time, which each process would tell anew
         gpus = local.visible_gpus()
         slots = local.environments(self.n_jobs, self.threads, self.gpus_per_job, gpus)
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        jobs = (self._configured(number, job, sweep_dir) for number, job in zip(numbers, job_overrides, strict=True))
+        checked = enumerate(zip(job_overrides, self.task_function.checked, strict=True), initial_job_idx)
+        jobs = (self._composed(number, *job, sweep_dir) for number, job in checked)
         results = dict(workers.run_all(HydraJob(self.hydra_context, self.task_function), jobs, slots))
         return [_returned(results[i]) for i in range(len(job_overrides))]
 
-    def _configured(self, number: int, overrides: Sequence[str], sweep_dir: str) -> DictConfig:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-            config.hydra.sweep.dir = sweep_dir
-        return config
+    def _composed(self, number: int, overrides: Sequence[str], settings: Config, sweep_dir: str) -> DictConfig:
+        """Return what Hydra would compose for a job: the checked config, which is there, beside the sweep's `hydra`.
+
+        Composing it once more takes longer than many an epoch of a table, and the worker waits for it.
+        """
+        hydra = hydra_private.copied(self.config).hydra
+        with open_dict(hydra):
+            hydra.job.id = hydra.job.num = number
+            hydra.sweep.dir = sweep_dir
+            hydra.overrides.task = list(overrides)
+            hydra.job.override_dirname = ",".join(sorted(overrides))
+        composed = OmegaConf.create(literal(to_dict(settings)))
+        composed.hydra = hydra
+        return composed
 
 
 @dataclass
