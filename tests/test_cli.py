@@ -123,11 +123,14 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work, command
 
 def test_missing_data_are_said_without_torch(tmp_path):
     heavy = "{'torch', 'torchvision', 'pandas', 'scipy'}"
-    code = "import sys; from dir_bench.cli import main; print(main(['train', 'dataset=agedb']))"
-    code += f"; print(sorted({heavy} & set(sys.modules)))"
+    code = "import sys; from dir_bench.cli import main; "
+    code += "print([main(['train', f'dataset={name}']) for name in ('agedb', 'table', 'shhs')]); "
+    code += f"print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.splitlines() == ["2", "[]"]
+    assert done.stdout.splitlines() == ["[2, 2, 2]", "[]"]
     assert "dir-bench data fetch agedb" in done.stderr
+    assert "dataset.source.path=FILE" in done.stderr
+    assert "missing SHHS-DIR" in done.stderr
 
 
 def test_hydras_own_flags_work(work, command):

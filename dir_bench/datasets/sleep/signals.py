@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import edfio
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft
-from scipy.signal import resample_poly
-from scipy.signal.windows import hann
 
 from dir_bench.datasets.sleep.edf import TruncatedHeader, open_edf
 from dir_bench.errors import UserError, nearest
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    from scipy import fft
+    from scipy import signal as scipy_signal
+else:
+    fft, scipy_signal = Lazy("scipy.fft"), Lazy("scipy.signal")
 
 FloatArray = NDArray[np.float32]
 
@@ -346,7 +351,7 @@ def resample(signal: Signal, seconds: int, rate: int) -> FloatArray:
         raise ValueError(f"{signal.label} is shorter than {seconds} s")
     if ratio == 1:
         return values
-    found: FloatArray = resample_poly(values, ratio.numerator, ratio.denominator, padtype="median")
+    found: FloatArray = scipy_signal.resample_poly(values, ratio.numerator, ratio.denominator, padtype="median")
     return found[: seconds * rate].astype(np.float32, copy=False)
 
 
@@ -367,11 +372,11 @@ def log_power(values: FloatArray, rate: int, *, bins: int, top: float, window: f
     padded = np.pad(values, margin, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, length)[::rate]
     used = slice(1, 1 + round(top * window))  # the frequencies are multiples of 1 / window
-    taper = hann(length, sym=False).astype(np.float32)
+    taper = scipy_signal.windows.hann(length, sym=False).astype(np.float32)
     power = np.empty((len(windows), bins), np.float32)
     for start in range(0, len(windows), BLOCK):
         block = windows[start : start + BLOCK]
-        spectrum = rfft((block - block.mean(axis=1, keepdims=True)) * taper)[:, used]
+        spectrum = fft.rfft((block - block.mean(axis=1, keepdims=True)) * taper)[:, used]
         squared = spectrum.real**2 + spectrum.imag**2
         power[start : start + BLOCK] = squared.reshape(len(block), bins, -1).mean(axis=2)
     positive = power[power > 0]
