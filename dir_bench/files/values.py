@@ -112,7 +112,7 @@ def read_json(path: Path | str, content: bytes | None = None) -> Any:
     """
     text = _decoded(path, read_bytes(path) if content is None else content)
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        return _JSON.decode(text)
     except RecursionError:
         raise Damaged(path, "cannot be read (it is nested too deeply)") from None
     except ValueError as error:
@@ -183,6 +183,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+"""Made once: `json.loads` would make one for each of a table's thousands of files."""
 
 
 def _decoded(path: Path | str, content: bytes) -> str:
