@@ -108,7 +108,7 @@ class LocalLauncher(Launcher):
             hydra.sweep.dir = sweep_dir
             hydra.overrides.task = list(overrides)
             hydra.job.override_dirname = ",".join(sorted(overrides))
-        composed = OmegaConf.create(literal(to_dict(settings)))
+        composed: DictConfig = OmegaConf.create(literal(to_dict(settings)))
         composed.hydra = hydra
         return composed
 
