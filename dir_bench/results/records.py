@@ -1,10 +1,12 @@
 """Run folders as tidy records: a line per run × region × metric; and every folder that gives none."""
 
+import gc
 import json
 import math
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count, product
 from pathlib import Path
@@ -58,14 +60,27 @@ def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, l
     """
     problems: list[Problem] = []
     runs = []
-    for folder in run_folders(paths, problems):
-        run = _read(folder, problems)
-        if run is not None:
-            runs.append(run)
+    with _no_cycles():
+        for folder in run_folders(paths, problems):
+            run = _read(folder, problems)
+            if run is not None:
+                runs.append(run)
     runs.sort(key=lambda run: (run["dataset"], run["title"], run["method"], run["row_id"], run["seed"], run["path"]))
     runs = _with_labels(list(_each_seed_once(runs, problems)), problems)
     runs.sort(key=lambda run: (run["dataset"], run["title"], run["label"], run["seed"]))
     return _frame(runs), problems
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Keep Python from looking for cycles among what thousands of JSON files are read into, which has none."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def run_folders(paths: Iterable[Path | str], problems: list[Problem] | None = None) -> Iterator[RunFolder]:
