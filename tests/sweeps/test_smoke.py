@@ -20,6 +20,7 @@ def test_smoke_runs_every_method_and_leaves_no_hole_in_its_table(command, work):
     assert swept.returncode == 0, swept.stdout[-2000:] + swept.stderr
     number = len(config.sweep_jobs([], config.sweep_of(["+sweep=smoke"]).grids))
     assert f"{number} jobs: {number} done, 0 running, 0 failed, 0 waiting" in swept.stdout
+    assert "next: dir-bench table outputs/smoke --compare VANILLA" in swept.stdout
     shown = command("table", "outputs/smoke", "--holes", "--format", "json")
     assert shown.returncode == 0, shown.stderr
     made = json.loads(shown.stdout)
