@@ -23,6 +23,7 @@ dir-bench: run and compare methods of deep imbalanced regression
   dir-bench table [RUNS ...]             mean and 95 % interval over seeds, by region, beside the published numbers
   dir-bench plot NAME [RUNS ...]         a figure of finished runs; --help lists them
   dir-bench report OUT.html [RUNS ...]   one page: tables, figures, each run's config and the command that repeats it
+  dir-bench data describe FILE|FOLDER    your own data: what it is, its labels, and a config to begin with
   dir-bench data list                    the datasets, what each needs and whether it is there
   dir-bench data fetch NAME              download what can be had freely; says what must be asked for
   dir-bench data split NAME              rebuild a benchmark's splits from its raw files
@@ -284,9 +285,10 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def data(arguments: list[str]) -> int:
-    """List, fetch, split, prepare, check and make samples of datasets."""
+    """Describe your own data; list, fetch, split, prepare, check and make samples of datasets."""
     parser = argparse.ArgumentParser("dir-bench data", description=data.__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
+    commands.add_describe(actions)
     listing = actions.add_parser("list", help="the datasets, what each needs and whether it is there")
     check = actions.add_parser("check", help="verify a dataset's files, show its labels by region")
     sample = actions.add_parser("sample", help="write a small stand-in in the real on-disk format")
@@ -303,7 +305,7 @@ def data(arguments: list[str]) -> int:
         "--from", dest="archive", type=Path, metavar="FILE", help="unpack a tar or zip that you have, download nothing"
     )
     split.add_argument("--seed", type=int, help="of the draw (default: the published one, or 0 where there was none)")
-    for action in (listing, check, prepare):
+    for action in (listing, check, split, prepare):
         action.add_argument("--config-dir", metavar="DIR", help="a folder of your own beside configs/")
     for action in (check, prepare):
         action.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings as for `dir-bench train`")
@@ -314,6 +316,8 @@ def data(arguments: list[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     settings = [*(settings or []), *more]
     _check_config_dir(getattr(asked, "config_dir", None))
+    if asked.action == "describe":
+        return commands.describe(asked)
     from dir_bench import inspection
 
     if asked.action == "list":
@@ -326,7 +330,7 @@ def data(arguments: list[str]) -> int:
         print(inspection.fetch(asked.name, asked.data, asked.mirror, asked.archive))
         return 0
     if asked.action == "split":
-        print(f"wrote {inspection.split(asked.name, asked.data, asked.seed)}")
+        print(f"wrote {inspection.split(asked.name, asked.data, asked.seed, asked.config_dir)}")
         return 0
     look = inspection.prepare if asked.action == "prepare" else inspection.check
     text, problems = look(asked.name, asked.data, settings, asked.config_dir)

@@ -1,11 +1,13 @@
 """The verbs of `dir-bench` that show finished runs: what they can be asked, and where the answer goes."""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from dir_bench.errors import UserError
+from dir_bench.files.values import visible
 
 TABLE_FORMATS = ("text", "md", "latex", "html", "csv", "json")
 TABLE_HELP = """\
@@ -268,3 +270,58 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
         help="a module of your own whose dataset, backbone or part the run was trained with; may be repeated. Other "
         "code than this package's, torch's and torchvision's is not run for a run folder, which may be somebody's",
     )  # fmt: skip
+
+
+_DESCRIBE_HELP = """\
+what is recognised, by what is in the files
+  a table      .csv, .tsv or .parquet, its first line naming the columns: numbers and categories (dataset=table), or
+               free text (text_table). houses_val.csv and houses_test.csv beside houses_train.csv are used too
+  pictures     a csv with a column of paths, relative to its folder, and a column of numbers (images); a folder of
+               pictures of UTKFace, whose names tell the age (utk)
+  arrays       an .npz with train_x, train_y, val_x, … test_y, or a folder of such .npy files (arrays, volumes)
+
+what is printed
+  what it is, and what was guessed; problems (missing values, tails, labels that pile up, ids in two splits); bins,
+  thresholds of many, medium and few shots and the kernel, each with its rule; the labels by region; then the YAML
+  is written, DIR/dataset/NAME.yaml, and three commands are printed that run as they stand
+
+examples
+  dir-bench data describe houses.csv --target price
+  dir-bench data describe faces/                          a folder with a csv, or with arrays
+  dir-bench data describe reviews.csv --as table          the columns of numbers, and not the text
+  dir-bench data describe houses.csv --dry-run            print the YAML, write nothing
+"""
+
+
+def add_describe(actions: Any) -> None:
+    """Add `data describe` to the actions of `dir-bench data`."""
+    parser = actions.add_parser(
+        "describe",
+        help="your own data: what it is, its labels by region, and a config to begin with",
+        description="Look at a file or folder of your own, say what it is, and write a config to begin with.",
+        epilog=_DESCRIBE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", type=Path, metavar="FILE | FOLDER", help="a table, a csv of pictures, arrays")
+    parser.add_argument("--target", metavar="COLUMN", help="the column to predict (default: guessed, and said)")
+    parser.add_argument("--as", dest="kind", metavar="KIND", help="read it so, such as table (default: what fits best)")
+    parser.add_argument("--name", metavar="NAME", help="what to call the data (default: as the file or folder)")
+    parser.add_argument("--write", type=Path, default=Path("my_configs"), metavar="DIR",
+                        help="folder of your configs (default: my_configs)")  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print the YAML and write nothing")
+    parser.add_argument("--force", action="store_true", help="replace a YAML that is there and says something else")
+
+
+def describe(asked: argparse.Namespace) -> int:
+    """Say what somebody's files are, and write or print a config for them."""
+    from dir_bench.description import describe as look
+
+    made = look(asked.path, target=asked.target, kind=asked.kind, name=asked.name, folder=asked.write)
+    print(made.text(shutil.get_terminal_size((100, 24)).columns))
+    if asked.dry_run:
+        print(f"\n{made.file} would be\n\n{made.yaml}\nThen run")
+    else:
+        print(f"\n{made.write(force=asked.force)}; look at it, then run")
+    for command in made.commands:
+        print(f"  {visible(command)}")
+    return 0

@@ -22,6 +22,8 @@ from dir_bench.labels import TargetBins
 from dir_bench.schema import Config
 from dir_bench.task import Task, target_bins
 
+WIDTH = 110
+"""Characters of a line that is no terminal's."""
 _LARGEST = 1_000_000
 """Samples of a stand-in: more fill the disk, and are a slip."""
 
@@ -84,7 +86,7 @@ def check(
         if about:
             facts = {f"subset {config.subset.name}": about, **_where(task)}
             lines += [f"{key}: {value}" for key, value in facts.items()]
-        lines += ["", _histogram(task)]
+        lines += ["", histogram(task), shares(task)]
     if not problems:
         lines.append("all is well")
     return "\n".join(lines), problems
@@ -176,7 +178,7 @@ def fetch(name: str, data_dir: str | None = None, mirror: str | None = None, arc
     return "\n".join([*lines, f"needed in all: {dataset.requirements}"])
 
 
-def split(name: str, data_dir: str | None = None, seed: int | None = None) -> Path:
+def split(name: str, data_dir: str | None = None, seed: int | None = None, config_dir: str | None = None) -> Path:
     """Rebuild a dataset's splits from its raw files, and return where they are.
 
     Raises:
@@ -184,33 +186,45 @@ def split(name: str, data_dir: str | None = None, seed: int | None = None) -> Pa
     """
     if seed is not None and seed < 0:
         raise UserError(f"--seed {seed} must not be negative")
-    dataset = _dataset(_compose(name, data_dir))
+    dataset = _dataset(_compose(name, data_dir, config_dir=config_dir))
     if not isinstance(dataset, Splittable):
         raise UserError(f"{name} has no splits to rebuild: it needs {dataset.requirements}")
     return dataset.write_split(seed)
 
 
-def _histogram(task: Task) -> str:
-    """Return training counts per bin as bars, a colour and a letter for each region."""
+def histogram(task: Task, width: int = WIDTH) -> str:
+    """Return training counts per bin as bars, the region of each in a word.
+
+    Args:
+        task: The labels.
+        width: Characters of a line; bars are shorter where there are fewer.
+    """
     bins, counts, regions = task.bins, task.counts, task.regions
     names = np.array(["many", "medium", "few", "none"])[regions.codes]
     names[counts == 0] = "zero"
     # Neighbouring bins share a line, so that any dataset fits on a screen.
     step = -(-len(bins) // 25)
     table = Table("bins", "training samples", "", "regions")
+    longest = max(width - 70, 5)
     widest = max(int(np.add.reduceat(counts, np.arange(0, len(bins), step)).max()), 1)
     for start in range(0, len(bins), step):
         part = slice(start, min(start + step, len(bins)))
         total = int(counts[part].sum())
         here = ", ".join(dict.fromkeys(names[part].tolist()))
         label = f"{bins.edges[start]:g} – {bins.edges[part.stop]:g}"
-        table.add_row(label, str(total), "█" * round(40 * total / widest), here)
-    shares = {name: int(counts[names == name].sum()) for name in ("many", "medium", "few")}
-    return _text(table) + "\n" + ", ".join(f"{name}: {n} samples" for name, n in shares.items())
+        table.add_row(label, str(total), "█" * round(longest * total / widest), here)
+    return _text(table, width)
 
 
-def _text(table: Table) -> str:
-    console = Console(file=io.StringIO(), width=110)
+def shares(task: Task) -> str:
+    """Return how many training samples the bins of each region hold."""
+    held = {name: int(task.counts[task.regions.codes == code].sum())
+            for code, name in enumerate(("many", "medium", "few"))}  # fmt: skip
+    return ", ".join(f"{name}: {n} samples" for name, n in held.items())
+
+
+def _text(table: Table, width: int = WIDTH) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()

@@ -20,7 +20,7 @@ from dir_bench.config.application import Job, compose_job, hydra_main, job_comma
 from dir_bench.config.build import bind, build, check_dataset, check_targets, require, resolve_target
 from dir_bench.config.compose import changed, check_folder_name, compose, compose_all, register_schema, to_dict, typed
 from dir_bench.config.explain import explain
-from dir_bench.config.files import choice_of, choices, config_dir, described, groups, options
+from dir_bench.config.files import choice_of, choices, config_dir, described, groups, options, targets
 from dir_bench.config.grids import Sweep, sweep_jobs, sweep_of
 from dir_bench.config.hydra_private import args_parser
 from dir_bench.config.stored import load, read
@@ -58,6 +58,7 @@ __all__ = [
     "resolve_target",
     "sweep_jobs",
     "sweep_of",
+    "targets",
     "to_dict",
     "typed",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from dir_bench.errors import UserError
+from dir_bench.files.values import read_yaml
 
 
 def config_dir() -> Path:
@@ -24,6 +25,22 @@ def options(group: str, extra_dir: str | None = None) -> list[str]:
     """Return the choices of a config group, by the files that are there, and in a folder of one's own beside them."""
     folders = [config_dir(), *([Path(extra_dir)] if extra_dir else [])]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def targets(group: str, extra_dir: str | None = None) -> dict[str, str]:
+    """Return what each choice of a group is made from, the `source._target_` that its file itself states.
+
+    Choices that take it over from another are left out.
+    """
+    folders = [config_dir(), *([Path(extra_dir)] if extra_dir else [])]
+    found = {}
+    for path in (path for folder in folders for path in sorted((folder / group).glob("*.yaml"))):
+        held = read_yaml(path)
+        for key in (group, "source"):
+            held = held.get(key) if isinstance(held, Mapping) else None
+        if isinstance(held, Mapping) and "_target_" in held:
+            found[path.stem] = str(held["_target_"])
+    return found
 
 
 def groups() -> list[str]:

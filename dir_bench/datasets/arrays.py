@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash, large_file_hash
+from dir_bench.datasets.recognition import Found, Place
 from dir_bench.errors import UserError
-from dir_bench.files.arrays import Expect, blocks, read_npy, read_npz
+from dir_bench.files.arrays import Expect, array_shape, blocks, read_npy, read_npz
 from dir_bench.files.plain import NotThere, status
 from dir_bench.files.text import one_csv
+from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -86,6 +88,9 @@ class Arrays:
     """
 
     kinds: ClassVar[Sequence[str]] = tuple(KINDS.values())
+    looks_for: ClassVar[str] = (
+        "an .npz with train_x, train_y, val_x, val_y, test_x and test_y, or a folder of such .npy files"
+    )
 
     def __init__(
         self,
@@ -96,6 +101,35 @@ class Arrays:
     ) -> None:
         self.name, self.file = Path(data_dir).name, Path(data_dir) / file
         self.channels_last, self.standardize_inputs = bool(channels_last), standardize_inputs
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether the arrays are there, and of which kind, by their shapes alone."""
+        file = place.path
+        if place.is_folder:
+            named = {path.stem: path for path in place.files if path.suffix == ".npy" and path.stem in NAMES}
+            if not named:
+                return None
+            if lacking := [f"{name}.npy" for name in NAMES if name not in named]:
+                raise UserError(f"{file} has {sorted(named)[0]}.npy and no {', '.join(lacking)}: put them there")
+            shape = array_shape(named["train_x"])
+        elif file.suffix.lower() == ".npz":
+            shape = array_shape(file, "train_x")
+        else:
+            return None
+        kind = KINDS.get(len(shape))
+        if kind is None:
+            raise UserError(f"{file}: train_x has shape {shape}, and samples are {', '.join(KINDS.values())}, with a "
+                            f"channel axis behind the first but for vectors: give it 2 to 5 axes")  # fmt: skip
+        if kind not in cls.kinds:
+            return None
+        notes, source = (), {"data_dir": str(file.parent), "file": file.resolve().name}
+        if len(shape) > 3 and shape[-1] <= 4 < shape[1]:
+            source |= {"channels_last": True}
+            notes = (f"channels are taken to be the last axis of {shape}; else set channels_last: false",)
+        backbone = {"sequences": "cnn", "pictures": "cnn"}.get(kind)
+        what = f"arrays of {kind}: train_x has shape {shape}"
+        return Found(what, source, place.stem, backbone=backbone, fits=5 - len(cls.kinds) // 4, notes=notes)
 
     @property
     def requirements(self) -> str:
@@ -117,6 +151,16 @@ class Arrays:
             return file_hash(self.file)
         targets = b"".join(array.tobytes() for array in self._read("y").values())
         return hashlib.sha256(large_file_hash(self.file).encode() + targets).hexdigest()
+
+    def train_targets(self) -> npt.NDArray[np.float32]:
+        """Return the targets of the training part, without reading inputs."""
+        return self._read("y")["train"].astype(np.float32)
+
+    def survey(self) -> CheckReport:
+        """Read the targets, and no input; report sizes and ranges."""
+        targets = {name: part.astype(np.float32) for name, part in self._read("y").items()}
+        facts = {name: f"{len(part)} samples, {part.min():g} to {part.max():g}" for name, part in targets.items()}
+        return CheckReport(facts, (), partial(TargetBins.counts, targets=targets["train"]), targets)
 
     def load(self) -> Data:
         """Read or map the arrays, once; UserError if one is missing or damaged, or not as described."""
@@ -247,6 +291,12 @@ class Volumes(Arrays):
     """`Arrays` of volumes alone, such as crops of scans: shape ``(n, channels, depth, height, width)``."""
 
     kinds = ("volumes",)
+    looks_for = "the same of volumes, (n, channels, depth, height, width)"
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether the arrays are there and are volumes."""
+        return super().recognise(place)
 
     def sample(self, folder: Path, n: int = 400, seed: int = 0) -> Path:
         """Write an example: a ball in noise, 16 voxels a side, whose diameter (2 to 12) is the target; long-tailed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash
 from dir_bench.datasets.gauge import draw
 from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
+from dir_bench.datasets.pictures import listed
 from dir_bench.datasets.pictures.contents import contents
 from dir_bench.datasets.pictures.decoding import face_decoder, verify
 from dir_bench.datasets.pictures.pixels import Store, open_store
@@ -115,6 +116,9 @@ class Images:
         decode_threads: Threads that decode; None: one a core.
         exif_orientation: Whether a picture is turned as its EXIF tag says, as phones mean it; None: no, as published.
     """
+
+    looks_for = listed.LOOKS_FOR
+    recognise = classmethod(listed.as_pictures)
 
     def __init__(
         self,
@@ -277,19 +281,26 @@ class Images:
             self.require()
         except UserError as error:
             return CheckReport({}, (str(error),))
-        facts: dict[str, Any] = {}
-        for name in SPLITS:
-            part = rows.loc[rows["split"] == name, "target"]
-            facts[name] = f"{len(part)} pictures" + (f", {part.min():g} to {part.max():g}" if len(part) else "")
         files = [self.data_dir / path for path in rows["path"]]
-        problems = list(
-            verify(files, self.decoder.decode, workers=self.threads, title=f"checking {self.data_dir.name}")
-        )
+        wrong = verify(files, self.decoder.decode, workers=self.threads, title=f"checking {self.data_dir.name}")
+        report = self.survey()
+        return replace(report, problems=(*wrong, *report.problems))
+
+    def survey(self) -> CheckReport:
+        """Read the list, and no picture; report counts and ranges."""
+        rows, facts = self.read_list(), {}
         targets = {name: rows.loc[rows["split"] == name, "target"].to_numpy() for name in SPLITS}
-        problems += [self._empty(name) for name in SPLITS if not len(targets[name])]
+        for name, part in targets.items():
+            facts[name] = f"{len(part)} pictures" + (f", {part.min():g} to {part.max():g}" if len(part) else "")
+        problems = [self._empty(name) for name in SPLITS if not len(targets[name])]
         facts["list"], differs = self._compare_with_published(rows)
         problems += [differs] if differs else []
         return CheckReport(facts, tuple(problems), partial(TargetBins.counts, targets=targets["train"]), targets)
+
+    def train_targets(self) -> npt.NDArray[np.float64]:
+        """Return the targets of the training pictures, without decoding any."""
+        rows = self.read_list()
+        return rows.loc[rows["split"] == "train", "target"].to_numpy(np.float64)
 
     def _compare_with_published(self, rows: pd.DataFrame) -> tuple[str, str]:
         """Return what to say of the list, and how it differs from the published one ("" if there is none)."""

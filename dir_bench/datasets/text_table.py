@@ -15,6 +15,7 @@ from dir_bench.atomic import write_bytes
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.table import Tabular
+from dir_bench.datasets.tables import recognised
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, example, tokenize
 from dir_bench.datasets.text.embeddings import Encoded, Texts
 from dir_bench.datasets.text.encoders import encoder as encoder_named
@@ -52,6 +53,9 @@ class TextTable(Tabular):
         frozen: Whether samples are its vectors; False: its word pieces, for `backbone=minilm`, which is tuned.
         cache_dir: Where vectors of an encoder are kept; None: `data_dir`/cache.
     """
+
+    looks_for = "such a table with a column of texts, or two"
+    recognise = classmethod(recognised.as_texts)
 
     def __init__(
         self,

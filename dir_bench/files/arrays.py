@@ -119,6 +119,24 @@ def map_npy(path: Path) -> "np.memmap[Any, np.dtype[Any]]":
     return mapped
 
 
+def array_shape(path: Path, name: str | None = None) -> tuple[int, ...]:
+    """Return the shape of the array of a .npy, or of one of a .npz, from its header alone.
+
+    Raises:
+        UserError: As of `read_npy` and `read_npz`, as far as the header tells.
+    """
+    if name is None:
+        with open_plain(path) as file, _sentences(path, ".npy"):
+            return _read_header(file)[0]
+    with open_plain(path) as file, _sentences(path, ".npz"), zipfile.ZipFile(file) as archive:
+        members = [info.filename for info in archive.infolist()]
+        if f"{name}.npy" not in members:
+            there = ", ".join(sorted(members)[:20]).replace(".npy", "") or "nothing"
+            raise UserError(f"{path} has no array '{name}'{nearest(name, members)}; it holds {there}")
+        with archive.open(f"{name}.npy") as member:
+            return _read_header(member)[0]
+
+
 def _unmappable(path: Path) -> str:
     with open_plain(path) as file, _sentences(path, ".npy"):
         size = file.seek(0, io.SEEK_END)

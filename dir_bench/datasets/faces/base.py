@@ -111,5 +111,9 @@ class Faces(Images, ABC):
 
     def _blob(self) -> str:
         """Return the list's id as git names a file's content."""
-        content = self.list_path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        return git_blob(self.list_path.read_bytes())
+
+
+def git_blob(content: bytes) -> str:
+    """Return the id that git gives a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

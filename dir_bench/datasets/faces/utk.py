@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from dir_bench.datasets.base import CheckReport
 from dir_bench.datasets.download.fetch import Remote
-from dir_bench.datasets.faces.base import Faces
+from dir_bench.datasets.faces.base import Faces, git_blob
 from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
 from dir_bench.datasets.pictures.contents import contents
+from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
+from dir_bench.files.plain import is_missing, is_plain
+from dir_bench.files.text import read_csv
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -57,6 +61,30 @@ class UTKFace(Faces):
     age_column = "target"
     published_rows: ClassVar[dict[str, int]] = {"train": 5622, "val": 2026, "test": 2026}
     remotes = REMOTES
+    looks_for = "a folder of pictures of UTKFace, <age>_<gender>_<race>_<date>.jpg"
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether the folder has UTK-DIR's own list, or pictures whose names tell the age; those in it count."""
+        if not place.is_folder:
+            return None
+        source, folder = {"data_dir": str(place.path)}, place.path
+        own = folder / cls.list_name
+        if is_plain(own):
+            if git_blob(own.read_bytes()) != SHIPPED and not _tells_ages(own):
+                return None
+            return Found(f"faces, with {own.name}, which says age and split of each", source, place.stem, fits=4)
+        named = sum(FACE_NAME.fullmatch(name.name) is not None for name in folder.rglob("*.*"))
+        if not named:
+            return None
+        what = f"{named} pictures named as UTKFace names them, by age"
+        return Found(what, source, place.stem, fits=4, once="split")
+
+    def survey(self) -> CheckReport:
+        """Read the list; without one, tell what `data split` would make of the pictures."""
+        if is_missing(self.list_path):
+            self._rows = self.split_raw(self.data_dir, 666)
+        return super().survey()
 
     @property
     def requirements(self) -> str:
@@ -97,6 +125,8 @@ class UTKFace(Faces):
     def _compare_with_published(self, rows: pd.DataFrame) -> tuple[str, str]:
         if rows["path"].str.contains(MADE_UP, regex=False).any():
             return "a made-up stand-in: good for a trial, not for results", ""
+        if is_missing(self.list_path):
+            return "not written yet", ""
         if self._blob() == SHIPPED:
             return "that of UTK-DIR (git blob id)", ""
         counts = rows["split"].value_counts().to_dict()
@@ -113,3 +143,13 @@ class UTKFace(Faces):
         write_pictures([folder / "images" / name for name in names], ages, seed, highest=120)
         write_list(path, self.split_raw(folder, 666))
         return folder
+
+
+def _tells_ages(own: Path) -> bool:
+    """Tell whether a list names pictures of UTKFace, and gives the ages that their names tell."""
+    held = read_csv(own, most_rows=20)
+    if not {"path", "target"} <= set(held.header):
+        return False
+    rows = held.frame(["path", "target"])
+    named = [FACE_NAME.fullmatch(Path(path).name) for path in rows["path"]]
+    return bool(named) and all(match and match[1] == age for match, age in zip(named, rows["target"], strict=True))
