@@ -18,7 +18,7 @@ from dir_bench.datasets.base import CheckReport, Dataset
 from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.recognition import Found, Place, Recognising, Surveyable
 from dir_bench.errors import UserError, nearest
-from dir_bench.files.plain import is_missing, read_plain
+from dir_bench.files.plain import NotThere, is_missing, read_plain
 from dir_bench.files.values import visible
 from dir_bench.inspection import histogram
 from dir_bench.labels.choice import SPIKE
@@ -106,7 +106,7 @@ class Description:
         for title, sentences in parts.items():
             if sentences:
                 lines += [*textwrap.wrap(visible(title), width), *_listed(sentences, width), ""]
-        lines += [f"Labels{f', {self.found.label}' if self.found.label else ''}, by region", histogram(task, width)]
+        lines += [f"Labels ({self.config.dataset.label}) by region", histogram(task, width)]
         lines += [*_by_region(task, self.report.targets)]
         return "\n".join(visible(line, lines=True) for line in lines)
 
@@ -120,7 +120,7 @@ class Description:
         window = configs.choices("lds")["gaussian"]
         size, sigma = window["kernel_size"], window["sigma"]
         widths = np.diff(target_bins(self.config.dataset).edges)
-        unit = self.found.label or "label units"
+        unit = self.config.dataset.label
         if np.allclose(widths, widths[0]):
             meant = f"{size * widths[0]:.4g} and {sigma * widths[0]:.4g} in {unit}"
         else:
@@ -164,6 +164,17 @@ def describe(
     Raises:
         UserError: Nothing reads it, or what reads it finds it wrong.
     """
+    try:
+        return _described(path, target, kind, name, folder)
+    except NotThere as error:
+        raise UserError(f"{error}: give the file or folder of your data") from error
+    except UserError as error:
+        if str(path) in str(error) or str(error).startswith("--"):
+            raise
+        raise UserError(f"{path}: {error}") from error
+
+
+def _described(path: Path, target: str | None, kind: str | None, name: str | None, folder: Path) -> Description:
     own = str(folder) if folder.is_dir() else None
     choice, found = _recognised(Place(path, target), kind, own)
     given = {"--target": target, "--as": kind, "--name": name}
@@ -208,13 +219,17 @@ def _recognised(place: Place, kind: str | None, config_dir: str | None) -> tuple
     if wrong:
         raise wrong[0]
     looked_for = "; ".join(f"{made.looks_for} ({name})" for name, made in asked.items() if kind in (None, name))
-    raise UserError(f"{place.path} is nothing that is known here, which would be {looked_for}: rename or convert it")
+    raise UserError(
+        f"{place.path} holds nothing that can be read; looked for: {looked_for}; name its files so, or convert them "
+        "(`dir-bench data describe --help`)"
+    )
 
 
 def _config(choice: str, found: Found, name: str, config_dir: str | None) -> Config:
     """Return the dataset's config with these files, its bins still to be chosen where labels are somebody's own."""
     backbone = [f"backbone={found.backbone}"] if found.backbone else []
-    config = configs.compose([f"dataset={choice}", *backbone], config_dir)
+    shipped = choice in configs.options("dataset")
+    config = configs.compose([f"dataset={choice}", *backbone], None if shipped else config_dir)
     own: dict[str, Any] = {"name": name, "title": name, "source": dict(found.source)}
     if config.dataset.own:
         own |= _TO_CHOOSE
@@ -245,8 +260,8 @@ def doubts(targets: npt.ArrayLike) -> Iterator[str]:
         if abs(most - middle) > TAIL * abs(end - middle) > 0:
             yield (
                 f"a heavy tail: 99 % of the targets lie {'below' if where == 'above' else 'above'} {end:g}, and the "
-                f"last at {most:g}: check those few; in training their errors weigh most (method=vanilla loss=l1 or "
-                "huber bears it better than mse)"
+                f"last at {most:g}: check those few, whose errors weigh most in training (loss=l1 and loss=huber bear it "
+                "better than loss=mse)"
             )
     distinct, counts = np.unique(values, return_counts=True)
     for value, count in zip(distinct, counts, strict=True):
@@ -269,6 +284,8 @@ def _by_region(task: Task, targets: Targets) -> list[str]:
     lines = []
     for name, values in targets.items():
         region = task.regions.codes[task.bins.index(np.asarray(values, np.float32))]
-        shares = ", ".join(f"{int((region == code).sum())} {shot}" for code, shot in enumerate(("many", "medium", "few")))
+        shares = ", ".join(
+            f"{int((region == code).sum())} {shot}" for code, shot in enumerate(("many", "medium", "few"))
+        )
         lines.append(f"{name:<5} {len(values)}: {shares}")
     return lines

@@ -32,9 +32,18 @@ def targets(group: str, extra_dir: str | None = None) -> dict[str, str]:
 
     Choices that take it over from another are left out.
     """
-    folders = [config_dir(), *([Path(extra_dir)] if extra_dir else [])]
-    found = {}
-    for path in (path for folder in folders for path in sorted((folder / group).glob("*.yaml"))):
+    own = _targets_in(Path(extra_dir) / group) if extra_dir else {}
+    return _shipped_targets(group) | own
+
+
+@cache
+def _shipped_targets(group: str) -> dict[str, str]:
+    return _targets_in(config_dir() / group)
+
+
+def _targets_in(folder: Path) -> dict[str, str]:
+    group, found = folder.name, {}
+    for path in sorted(folder.glob("*.yaml")):
         held = read_yaml(path)
         for key in (group, "source"):
             held = held.get(key) if isinstance(held, Mapping) else None

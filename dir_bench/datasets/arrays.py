@@ -291,7 +291,7 @@ class Volumes(Arrays):
     """`Arrays` of volumes alone, such as crops of scans: shape ``(n, channels, depth, height, width)``."""
 
     kinds = ("volumes",)
-    looks_for = "the same of volumes, (n, channels, depth, height, width)"
+    looks_for = "such arrays of volumes, (n, channels, depth, height, width)"
 
     @classmethod
     def recognise(cls, place: Place) -> Found | None:

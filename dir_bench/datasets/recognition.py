@@ -133,9 +133,9 @@ class Place:
     @cached_property
     def stem(self) -> str:
         """What the data may be called: the file's name without the split, or the folder's."""
-        path = self.tables.get("train", self.path) if not self.is_folder or len(self.tables) == 1 else self.path
-        family = family_of(path) if len(self.tables) > 1 else path.stem if path.suffix else path.name
-        return family or self.folder.resolve().name
+        if self.is_folder:
+            return self.path.resolve().name
+        return (family_of(self.path) if len(self.tables) > 1 else self.path.stem) or self.folder.resolve().name
 
     def table(self, split: str = "train") -> Table | None:
         """Return the table, or that of another split beside it; None if there is none, UserError if it is damaged."""

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from dir_bench.atomic import write_text
 from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, file_hash
 from dir_bench.datasets.download.fetch import AUTHORS, Remote
+from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, holds_several, read_glove, tokenize
 from dir_bench.errors import UserError
@@ -129,6 +130,18 @@ class STSB:
         max_words: Size of the vocabulary.
         cache_dir: Where word vectors, once read, are kept; None: `data_dir`/cache.
     """
+
+    looks_for = f"a folder with {', '.join(FILES.values())}"
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether the three files are there, with the columns of pairs and scores."""
+        if not place.is_folder or not all(is_plain(place.path / name) for name in FILES.values()):
+            return None
+        rows = {split: len(read_pairs(place.path / name).scores) for split, name in FILES.items()}
+        what = f"pairs of sentences as STS-B-DIR has them, {' + '.join(map(str, rows.values()))} ({', '.join(rows)})"
+        notes = ("without a GPU, add backbone=bilstm_small to the commands: a small network",)
+        return Found(what, {"data_dir": str(place.path)}, place.stem, fits=4, notes=notes)
 
     def __init__(
         self,

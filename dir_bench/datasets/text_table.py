@@ -54,7 +54,7 @@ class TextTable(Tabular):
         cache_dir: Where vectors of an encoder are kept; None: `data_dir`/cache.
     """
 
-    looks_for = "such a table with a column of texts, or two"
+    looks_for = "a table with a column of texts, or two"
     recognise = classmethod(recognised.as_texts)
 
     def __init__(

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dir_bench.datasets.recognition import Found, Place
+from dir_bench.datasets.tables.columns import PICTURES, names_pictures
 from dir_bench.errors import UserError
 from dir_bench.files.plain import is_plain
-from dir_bench.files.table import Table
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FIRST = 20
 """Pictures of a list that are looked for."""
 MOST = 10_000
@@ -25,7 +24,9 @@ def as_pictures(_: type, place: Place) -> Found | None:
         UserError: Pictures are there, and no csv that names them, or it names others.
     """
     table = place.table()
-    named = None if table is None else _named(table)
+    named = None
+    if table is not None:
+        named = next((name for name in map(str, table.frame.columns) if names_pictures(table, name)), None)
     if table is None or named is None:
         if place.is_folder and table is None and (count := _pictures(place.path)):
             raise UserError(
@@ -37,7 +38,7 @@ def as_pictures(_: type, place: Place) -> Found | None:
     listed = place.tables["train"]
     base = _base(place, paths)
     if base is None:
-        if place.columns is not None and len(place.columns.inputs) > 0:
+        if place.columns is not None and place.columns.inputs:
             return None  # a table that names pictures beside what it says of them
         raise UserError(
             f"{listed} names pictures in its column '{named}', and {paths[0]} is not there: paths are relative to "
@@ -63,17 +64,9 @@ def as_pictures(_: type, place: Place) -> Found | None:
     return Found(what, source, place.stem, columns.target, fits=3, notes=tuple(notes), problems=columns.problems)
 
 
-def _named(table: Table) -> str | None:
-    """Return the column whose fields nearly all end as names of pictures do."""
-    for name in map(str, table.frame.columns):
-        if table.frame[name].astype(str).str.lower().str.endswith(ENDINGS).mean() > 0.9:
-            return name
-    return None
-
-
 def _base(place: Place, paths: Sequence[str]) -> Path | None:
     """Return the folder from which the first pictures are found: that of the list, or one in it."""
-    first = [path for path in paths[:FIRST] if path.lower().endswith(ENDINGS)]
+    first = [path for path in paths[:FIRST] if path.lower().endswith(PICTURES)]
     folders = [place.folder, *place.folders]
     return next((folder for folder in folders if any(is_plain(folder / path) for path in first)), None)
 
@@ -84,5 +77,5 @@ def _pictures(folder: Path) -> int:
     for seen, path in enumerate(folder.rglob("*.*")):
         if seen == MOST:
             break
-        count += path.suffix.lower() in ENDINGS
+        count += path.suffix.lower() in PICTURES
     return count

@@ -23,6 +23,8 @@ IDENTITIES = frozenset("id ids uuid guid index idx patient subject person partic
 """Words that a column's name ends in where it says what a row is about."""
 WORDS = 4
 """Words that a field of free text has on average, at least."""
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+"""Ends of names of pictures."""
 CATEGORIES = 30
 """Texts that a column may hold and still be one of categories, however few the rows."""
 
@@ -109,6 +111,11 @@ def is_numeric(table: Table, name: str) -> bool:
     return bool(there.any()) and float(np.isfinite(table.numbers(name)[there]).mean()) > NUMERIC
 
 
+def names_pictures(table: Table, name: str) -> bool:
+    """Tell whether nearly all fields of a column end as names of pictures do."""
+    return bool(table.frame[name].astype(str).str.lower().str.endswith(PICTURES).mean() > NUMERIC)
+
+
 def _guess(table: Table, candidates: list[str], numeric: list[str], plain: list[str]) -> tuple[str, str]:
     named = [name for name in candidates if name.lower() in NAMED_SO]
     likely = [name for name in candidates if set(_parts(name)) & LIKE_TARGETS]
@@ -124,7 +131,7 @@ def _guess(table: Table, candidates: list[str], numeric: list[str], plain: list[
             f"{table.path} has no column of numbers, which the target has to be; it has: "
             f"{', '.join(name[:60] for name in plain[:CATEGORIES])}"
         )
-    others = [name for name in numeric if name != found]
+    others = [name for name in candidates if name != found]
     other = f"; if it is another, say --target {others[-1] if len(others) == 1 else 'COLUMN'}" if others else ""
     return found, f"the target is guessed: {found}, {why}{other}"
 
@@ -166,7 +173,9 @@ def _identities(
                                 f"thing: give all rows of one to one split")  # fmt: skip
             else:
                 identity = name
-        elif name not in numeric and distinct > max(CATEGORIES, IDENTIFIER * len(table)):
+        elif name not in numeric and (
+            distinct > max(CATEGORIES, IDENTIFIER * len(table)) or names_pictures(table, name)
+        ):
             names.append(name)
     return identity, names, problems
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from dir_bench.datasets.recognition import Found, Place, shortened
 from dir_bench.datasets.tables.columns import Columns
+from dir_bench.errors import UserError
 from dir_bench.files.table import Table
 
 SPLIT_COLUMN = "split"
@@ -16,6 +17,9 @@ def as_numbers(_: type, place: Place) -> Found | None:
     table, columns = place.table(), place.columns
     if table is None or columns is None:
         return None
+    if not columns.inputs:
+        raise UserError(f"{table.path} has no column of numbers or categories that {columns.target} could be predicted "
+                        "from: only names of rows, or nothing else")  # fmt: skip
     ignore = [*columns.names, *columns.texts]
     source = _source(place, table, columns)
     if ignore:
