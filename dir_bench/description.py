@@ -30,6 +30,8 @@ METHODS = ("vanilla", "sqinv_lds", "sqinv_lds_fds")
 """What a first look compares: no remedy, weights, and the paper's two together."""
 TAIL = 5.0
 """A tail is heavy where the last label lies so many times as far from the median as the 99th hundredth."""
+PILE = 3.0
+"""Labels pile up at a value that is so many times as frequent as those next to it."""
 LONGEST, NARROWEST = 110, 72
 """Bounds on the characters of a line."""
 _TO_CHOOSE = {
@@ -256,17 +258,17 @@ def doubts(targets: npt.ArrayLike) -> Iterator[str]:
     """
     values = np.asarray(targets, np.float64)
     low, middle, high = np.quantile(values, [0.01, 0.5, 0.99])
-    for end, most, where in ((high, values.max(), "above"), (low, values.min(), "below")):
+    for end, most, where in ((high, values.max(), "below"), (low, values.min(), "above")):
         if abs(most - middle) > TAIL * abs(end - middle) > 0:
             yield (
-                f"a heavy tail: 99 % of the targets lie {'below' if where == 'above' else 'above'} {end:g}, and the "
-                f"last at {most:g}: check those few, whose errors weigh most in training (loss=l1 and loss=huber bear it "
-                "better than loss=mse)"
+                f"a heavy tail: 99 % of the targets lie {where} {end:g}, and the furthest at {most:g}: check those "
+                "few, whose errors weigh most in training (loss=l1 and loss=huber bear it better than loss=mse)"
             )
     distinct, counts = np.unique(values, return_counts=True)
-    for value, count in zip(distinct, counts, strict=True):
-        # Whole numbers pile up somewhere; it is odd where no neighbour is nearly as frequent.
-        if value in (0.0, distinct[0], distinct[-1]) and count >= SPIKE * len(values) and count > 3 * np.median(counts):
+    for value in sorted({0.0, distinct[0], distinct[-1]} & set(distinct.tolist())):
+        place = int(np.searchsorted(distinct, value))
+        count, beside = counts[place], max([*counts[place - 1 : place], *counts[place + 1 : place + 2]], default=0)
+        if count >= SPIKE * len(values) and count > PILE * beside:
             kind = "zero-inflated" if value == 0 else "cut off or filled up there"
             yield (
                 f"{count / len(values):.0%} of the training targets are exactly {value:g}: labels may be {kind}; "

@@ -34,6 +34,8 @@ SPLITS = ("train", "val", "test")
 NAMES = [f"{split}_{kind}" for split in SPLITS for kind in "xy"]
 KINDS = {2: "vectors", 3: "sequences", 4: "pictures", 5: "volumes"}
 """What samples are, by the axes of an array of them."""
+BACKBONES = {"sequences": "cnn", "pictures": "cnn"}
+"""What takes samples of a kind, where it is not the backbone of the dataset's YAML."""
 IN_MEMORY = 2**28
 """Bytes of an array that is read; a larger one is mapped, and never in memory whole."""
 
@@ -123,13 +125,14 @@ class Arrays:
                             f"channel axis behind the first but for vectors: give it 2 to 5 axes")  # fmt: skip
         if kind not in cls.kinds:
             return None
-        notes, source = (), {"data_dir": str(file.parent), "file": file.resolve().name}
+        notes: tuple[str, ...] = ()
+        source: dict[str, Any] = {"data_dir": str(file.parent), "file": file.resolve().name}
         if len(shape) > 3 and shape[-1] <= 4 < shape[1]:
             source |= {"channels_last": True}
             notes = (f"channels are taken to be the last axis of {shape}; else set channels_last: false",)
-        backbone = {"sequences": "cnn", "pictures": "cnn"}.get(kind)
+        fits = 3 if len(cls.kinds) == 1 else 2  # what reads one kind alone knows it best
         what = f"arrays of {kind}: train_x has shape {shape}"
-        return Found(what, source, place.stem, backbone=backbone, fits=5 - len(cls.kinds) // 4, notes=notes)
+        return Found(what, source, place.stem, backbone=BACKBONES.get(kind), fits=fits, notes=notes)
 
     @property
     def requirements(self) -> str:

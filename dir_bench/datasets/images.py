@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,12 @@ from PIL import Image
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash
 from dir_bench.datasets.gauge import draw
-from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.pictures import listed
+from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_flip, to_float
 from dir_bench.datasets.pictures.contents import contents
 from dir_bench.datasets.pictures.decoding import face_decoder, verify
 from dir_bench.datasets.pictures.pixels import Store, open_store
+from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
 from dir_bench.files.plain import NotThere, is_missing, status
@@ -118,7 +119,11 @@ class Images:
     """
 
     looks_for = listed.LOOKS_FOR
-    recognise = classmethod(listed.as_pictures)
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether there is such a list, and its pictures."""
+        return listed.as_pictures(place)
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, file_hash
+from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.tables import example, recognised
 from dir_bench.datasets.tables.encoding import Encoding, fit
 from dir_bench.datasets.tables.holdout import hold_out
@@ -74,7 +75,11 @@ class Tabular:
     split_bins: TargetBins | None = None
     """What held-out rows are drawn evenly over; None: bins chosen from the targets."""
     looks_for = "a csv, tsv or parquet table whose first line names the columns, one of them of numbers"
-    recognise = classmethod(recognised.as_numbers)
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether there is such a table."""
+        return recognised.as_numbers(place)
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
+from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.table import Tabular
 from dir_bench.datasets.tables import recognised
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, example, tokenize
@@ -55,7 +56,11 @@ class TextTable(Tabular):
     """
 
     looks_for = "a table with a column of texts, or two"
-    recognise = classmethod(recognised.as_texts)
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether there is such a table."""
+        return recognised.as_texts(place)
 
     def __init__(
         self,

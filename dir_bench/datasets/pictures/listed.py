@@ -17,7 +17,7 @@ MOST = 10_000
 LOOKS_FOR = "a csv with a column of paths of pictures, relative to its folder, and one of numbers"
 
 
-def as_pictures(_: type, place: Place) -> Found | None:
+def as_pictures(place: Place) -> Found | None:
     """See whether a csv names pictures that are there.
 
     Raises:
@@ -54,9 +54,10 @@ def as_pictures(_: type, place: Place) -> Found | None:
     if columns.split not in (None, "split"):
         source["split_column"] = columns.split
     notes = [columns.guessed] if columns.guessed else []
-    notes.append("train, val and test are as the column "
-                 f"{columns.split} says" if columns.split else
-                 "val and test will be drawn from them, nearly even over the targets (a column split names your own)")  # fmt: skip
+    if columns.split:
+        notes.append(f"the column {columns.split} says which pictures are for train, val and test")
+    else:
+        notes.append("val and test will be drawn, nearly even over the targets (a column split would name your own)")
     if others := [path.name for split, path in place.tables.items() if split != "train"]:
         notes.append(f"not used: {', '.join(others)}; put all pictures into one csv, with a column split")
     notes.append("without a GPU, add backbone=cnn dataset.source.size=64 to the commands: a small network")

@@ -169,8 +169,10 @@ def _identities(
                 names.append(name)
             elif shared := _shared(table, others, split, name):
                 names.append(name)
-                problems.append(f"{shared} values of {name} are in two splits, which leaks if they are one and the same "
-                                f"thing: give all rows of one to one split")  # fmt: skip
+                problems.append(
+                    f"{shared} values of {name} are in two splits, which leaks if they are one and the same thing: "
+                    "give all rows of one to one split"
+                )
             else:
                 identity = name
         elif name not in numeric and (

@@ -12,7 +12,7 @@ SPLIT_COLUMN = "split"
 """The column of splits that is looked for without being set."""
 
 
-def as_numbers(_: type, place: Place) -> Found | None:
+def as_numbers(place: Place) -> Found | None:
     """See whether there is a table with a column of numbers; free text and names of rows are left out."""
     table, columns = place.table(), place.columns
     if table is None or columns is None:
@@ -42,7 +42,7 @@ def as_numbers(_: type, place: Place) -> Found | None:
     )  # fmt: skip
 
 
-def as_texts(_: type, place: Place) -> Found | None:
+def as_texts(place: Place) -> Found | None:
     """See whether there is a table with columns of free text."""
     table, columns = place.table(), place.columns
     if table is None or columns is None or not columns.texts:
