@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from dir_bench.labels import bin_weights as bin_weights
     from dir_bench.labels import kernel_window as kernel_window
     from dir_bench.labels import lds_density as lds_density
+    from dir_bench.labels.transformers import DenseWeights as DenseWeights
+    from dir_bench.labels.transformers import LDSWeights as LDSWeights
     from dir_bench.methods.fds import FDS as FDS
+    from dir_bench.methods.fds_outputs import FDSPerOutput as FDSPerOutput
     from dir_bench.methods.losses import focal_l1 as focal_l1
     from dir_bench.methods.losses import focal_mse as focal_mse
     from dir_bench.methods.losses import huber as huber
@@ -35,7 +38,10 @@ _HOME = {
     "lds_density": "dir_bench.labels",
     "bin_weights": "dir_bench.labels",
     "region_metrics": "dir_bench.evaluation.metrics",
+    "LDSWeights": "dir_bench.labels.transformers",
+    "DenseWeights": "dir_bench.labels.transformers",
     "FDS": "dir_bench.methods.fds",
+    "FDSPerOutput": "dir_bench.methods.fds_outputs",
     "l1": "dir_bench.methods.losses",
     "mse": "dir_bench.methods.losses",
     "huber": "dir_bench.methods.losses",

@@ -217,17 +217,20 @@ def test_two_processes_with_batch_norm_give_the_numbers_of_one(tmp_path, command
 
 
 def compare_runs(work: Path, tolerance: float = 1e-5) -> None:
-    """Loss curve, validation errors and test metrics of `one` and `two` agree to the tolerance, relative."""
+    """Loss curve, validation errors and test metrics of `one` and `two` agree to the tolerance, relative.
+
+    Or to a tenth of it, absolute: a correlation of a network that is hardly trained is near 0, with errors as any other.
+    """
     curves = []
     for name in ("one", "two"):
         (path,) = work.glob(f"{name}/*/*/*/history.csv")
         rows = [line.split(",") for line in path.read_text().splitlines()]
         timed = rows[0].index("seconds")
         curves.append([float(cell) for row in rows[1:] for place, cell in enumerate(row) if cell and place != timed])
-    assert curves[0] == pytest.approx(curves[1], rel=tolerance)
+    assert curves[0] == pytest.approx(curves[1], rel=tolerance, abs=tolerance / 10)
     tests = []
     for name in ("one", "two"):
         (path,) = work.glob(f"{name}/*/*/*/metrics.json")
         metrics = json.loads(path.read_text())["test"]
         tests.append({f"{r}/{m}": v for r, errors in metrics.items() for m, v in errors.items() if v is not None})
-    assert tests[0] == pytest.approx(tests[1], rel=tolerance)
+    assert tests[0] == pytest.approx(tests[1], rel=tolerance, abs=tolerance / 10)

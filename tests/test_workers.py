@@ -82,11 +82,14 @@ def test_a_worker_that_heeds_no_signal_is_killed_after_its_grace(tmp_path):
 
 
 LAUNCH = """
-import signal, sys, time
+import os, signal, sys, time
 from dir_bench import workers
 
+def say(text):  # in one write, so that the lines of two processes do not mix, as those of print can
+    os.write(1, text.encode() + b"\\n")
+
 if __name__ == "__mp_main__":  # in a worker, before anything of it is imported
-    print("starting", flush=True)
+    say("starting")
     time.sleep(0.5)
 
 def rank(job):
@@ -94,10 +97,10 @@ def rank(job):
         if "deaf" in sys.argv:  # as a wait for a process that has ended
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print("at work", flush=True)
+        say("at work")
         time.sleep(600)
     except KeyboardInterrupt:
-        print("saved", flush=True)
+        say("saved")
         raise
 
 def launch(job):  # a sweep's worker, whose job trains in two processes

@@ -146,9 +146,10 @@ class TargetBins:
         if self.rule == "truncate":
             return self._truncate(values).clamp(0, len(self) - 1).to(torch.int64)
         if (edges := self._on_device.get(values.device)) is None:
-            edges = torch.tensor(self.edges, dtype=values.dtype, device=values.device)
+            # A copy, since these may not be written to; not by torch.tensor, over which torch.compile warns.
+            edges = torch.as_tensor(self.edges.astype(self.precision), device=values.device)
             self._on_device[values.device] = edges
-        return (torch.bucketize(values, edges, right=True) - 1).clamp(0, len(self) - 1)
+        return (torch.bucketize(values.contiguous(), edges, right=True) - 1).clamp(0, len(self) - 1)
 
     def _truncate(self, values: Any) -> Any:
         # As published: NYUD2 multiplies by 10 (int(depth * 10)), which is not the same as dividing by 0.1.
