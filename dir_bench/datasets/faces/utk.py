@@ -8,6 +8,7 @@ from them in a minute.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,6 +50,8 @@ SHIPPED = "bace02e53cf7a6fe0042baeeb8866ba6928e6486"
 TERMS = (
     "UTKFace is for non-commercial research only, and its pictures belong to their owners (susanqq.github.io/UTKFace)"
 )
+FIRST = 10_000
+"""Files of a folder that are looked at, to see whether they are such."""
 FACE_NAME = re.compile(r"([0-9]{1,3})_[0-9]_.+\.jpe?g", re.IGNORECASE)
 """An image of UTKFace, <age>_<gender>_<race>_<date and time>.jpg, or .jpg.chip.jpg; of a few the race is missing."""
 
@@ -74,9 +77,11 @@ class UTKFace(Faces):
             if git_blob(own.read_bytes()) != SHIPPED and not _tells_ages(own):
                 return None
             return Found(f"faces, with {own.name}, which says age and split of each", source, place.stem, fits=4)
-        named = sum(FACE_NAME.fullmatch(name.name) is not None for name in folder.rglob("*.*"))
-        if not named:
+        names = (path.name for path in folder.rglob("*.*"))
+        first = sum(FACE_NAME.fullmatch(name) is not None for name in islice(names, FIRST))
+        if not first:
             return None
+        named = first + sum(FACE_NAME.fullmatch(name) is not None for name in names)
         what = f"{named} pictures named as UTKFace names them, by age"
         return Found(what, source, place.stem, fits=4, once="split")
 
