@@ -32,7 +32,7 @@ TAIL = 5.0
 """A tail is heavy where the last label lies so many times as far from the median as the 99th hundredth."""
 PILE = 3.0
 """Labels pile up at a value that is so many times as frequent as those next to it."""
-LONGEST, NARROWEST = 110, 72
+LONGEST, NARROWEST = 110, 50
 """Bounds on the characters of a line."""
 _TO_CHOOSE = {
     "bins": {"choose": "width", "number": None, "start": None, "stop": None, "width": None, "edges": None},
@@ -166,8 +166,15 @@ def describe(
     Raises:
         UserError: Nothing reads it, or what reads it finds it wrong.
     """
+    own = str(folder) if folder.is_dir() else None
+    asked = _askable(own)
+    if kind is not None:
+        if kind not in asked:
+            raise UserError(f"--as {kind} is not one of {', '.join(asked)}{nearest(kind, asked)}")
+        asked = {kind: asked[kind]}
     try:
-        return _described(path, target, kind, name, folder)
+        choice, found = _recognised(Place(path, target), asked)
+        return _described(path, choice, found, name, folder, {"--target": target, "--as": kind, "--name": name})
     except NotThere as error:
         raise UserError(f"{error}: give the file or folder of your data") from error
     except UserError as error:
@@ -176,16 +183,21 @@ def describe(
         raise UserError(f"{path}: {error}") from error
 
 
-def _described(path: Path, target: str | None, kind: str | None, name: str | None, folder: Path) -> Description:
-    own = str(folder) if folder.is_dir() else None
-    choice, found = _recognised(Place(path, target), kind, own)
-    given = {"--target": target, "--as": kind, "--name": name}
+def _described(
+    path: Path, choice: str, found: Found, name: str | None, folder: Path, given: Mapping[str, str | None]
+) -> Description:
     options = (word for pair in given.items() if pair[1] is not None for word in pair)
     asked = shlex.join(["dir-bench", "data", "describe", str(path), *map(str, options)])
     name = _name(found.stem) if name is None else name
     if name in configs.options("dataset") or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise UserError(f"--name {name}: take letters, digits and _, a letter first, and no name of `data list`")
-    config = _config(choice, found, name, own)
+    strange = re.search("[\ud800-\udfff]", f"{found.source}{found.label}")
+    if strange:
+        raise UserError(
+            f"{path}: the name of a file or column holds bytes that are no UTF-8, which no YAML takes: rename it, or "
+            "save the table as UTF-8"
+        )
+    config = _config(choice, found, name, str(folder) if folder.is_dir() else None)
     dataset: Dataset = configs.build(config.dataset.source)
     report = dataset.survey() if isinstance(dataset, Surveyable) else dataset.check()
     if not len(report.targets.get("train", ())):
@@ -196,31 +208,33 @@ def _described(path: Path, target: str | None, kind: str | None, name: str | Non
     return Description(found, choice, name, config, said, report, folder, asked)
 
 
-def _recognised(place: Place, kind: str | None, config_dir: str | None) -> tuple[str, Found]:
-    """Return the dataset that knows best what lies there, and what it says."""
+def _askable(config_dir: str | None) -> dict[str, type[Recognising]]:
+    """Return the datasets that recognise files, by the choice of `dataset=` that states each."""
     asked: dict[str, type[Recognising]] = {}
     for name, target in configs.targets("dataset", config_dir).items():
         made = configs.resolve_target({"_target_": target})
         if "recognise" in vars(made) and made not in asked.values():
             asked[name] = made
-    if kind is not None and kind not in asked:
-        raise UserError(f"--as {kind} is not one of {', '.join(asked)}{nearest(kind, asked)}")
+    return asked
+
+
+def _recognised(place: Place, asked: Mapping[str, type[Recognising]]) -> tuple[str, Found]:
+    """Return the dataset that knows best what lies there, and what it says."""
     found: dict[str, Found] = {}
     wrong: list[UserError] = []
     for name, made in asked.items():
-        if kind in (None, name):
-            try:
-                seen = made.recognise(place)
-            except UserError as error:
-                wrong.append(error)
-            else:
-                found |= {} if seen is None else {name: seen}
+        try:
+            seen = made.recognise(place)
+        except UserError as error:
+            wrong.append(error)
+        else:
+            found |= {} if seen is None else {name: seen}
     if found:
         best = max(found, key=lambda name: found[name].fits)
         return best, found[best]
     if wrong:
         raise wrong[0]
-    looked_for = "; ".join(f"{made.looks_for} ({name})" for name, made in asked.items() if kind in (None, name))
+    looked_for = "; ".join(f"{made.looks_for} ({name})" for name, made in asked.items())
     raise UserError(
         f"{place.path} holds nothing that can be read; looked for: {looked_for}; name its files so, or convert them "
         "(`dir-bench data describe --help`)"

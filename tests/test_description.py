@@ -115,6 +115,15 @@ def test_what_is_doubtful_in_a_table_is_said_and_set(commands: Commands, tmp_pat
     assert max(len(line) for line in said.splitlines() if "dir-bench" not in line) <= 100
 
 
+def test_a_target_of_any_name_is_written_so_that_it_is_read_back(commands: Commands, tmp_path: Path) -> None:
+    name = "${oc.env:HOME}: größe #1"
+    write(tmp_path / "2024.csv", **{name: np.arange(90) % 5})
+    commands(["data", "describe", "2024.csv", "--target", name])
+    assert commands(["data", "check", "my_2024", "--config-dir", "my_configs"]).count(name) == 4
+    narrow = describe(tmp_path / "2024.csv", target=name, folder=tmp_path).text(20)
+    assert max(map(len, narrow.splitlines())) <= 60
+
+
 def test_ids_in_two_files_are_a_problem_and_no_groups(tmp_path: Path) -> None:
     for split, ids in (("train", np.repeat(range(40), 3)), ("test", np.repeat(range(30, 70), 3))):
         write(tmp_path / f"{split}.csv", 120, patient_id=ids)
@@ -212,12 +221,12 @@ class Readings:
 
 def test_a_dataset_from_outside_joins_by_its_yaml(tmp_path: Path) -> None:
     from dir_bench.datasets.recognition import Place
-    from dir_bench.description import _recognised
+    from dir_bench.description import _askable, _recognised
 
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset/mine.yaml").write_text(f"dataset: {{source: {{_target_: {__name__}.Readings}}}}\n")
     (tmp_path / "a.readings").write_text("1\n")
-    name, found = _recognised(Place(tmp_path / "a.readings"), None, str(tmp_path))
+    name, found = _recognised(Place(tmp_path / "a.readings"), _askable(str(tmp_path)))
     assert (name, found.what) == ("mine", "readings")
 
 
@@ -244,6 +253,7 @@ def test_mistakes_are_told_in_a_sentence(commands: Commands, tmp_path: Path) -> 
     write(tmp_path / "many/b.csv")
     (tmp_path / "zero.csv").write_bytes(b"")
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    (tmp_path / "latin.csv").write_bytes("a,größe\n1,2\n".encode("latin-1") + b"1,3\n2,4\n3,5\n" * 30)
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
     (tmp_path / "note.txt").write_text("hello")
     told = {
@@ -262,6 +272,7 @@ def test_mistakes_are_told_in_a_sentence(commands: Commands, tmp_path: Path) -> 
         "many": "has several tables (a.csv, b.csv): name the one to describe",
         "zero.csv": "is empty",
         "binary.csv": "a NUL byte, so it is no text of UTF-8 or damaged",
+        "latin.csv": "holds bytes that are no UTF-8, which no YAML takes",
         "cut.npz": "is not a readable .npz",
         "same.csv --as tabel": "--as tabel is not one of arrays, images",
         "text.csv --name abalone": "--name abalone: take letters",

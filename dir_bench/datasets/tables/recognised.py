@@ -20,6 +20,7 @@ def as_numbers(place: Place) -> Found | None:
     if not columns.inputs:
         raise UserError(f"{table.path} has no column of numbers or categories that {columns.target} could be predicted "
                         "from: only names of rows, or nothing else")  # fmt: skip
+    count = len(columns.inputs)
     ignore = [*columns.names, *columns.texts]
     source = _source(place, table, columns)
     if ignore:
@@ -37,7 +38,7 @@ def as_numbers(place: Place) -> Found | None:
     gaps = [f"values are missing: {shortened(f'{name} {count}' for name, count in columns.missing.items())} rows"]
     problems = (*(gaps if columns.missing else []), *_problems(columns))
     return Found(
-        f"a table of {_size(place, table)}, {len(columns.inputs)} columns to predict {columns.target} from",
+        f"a table of {_size(place, table)}, {count} column{'s' * (count > 1)} to predict {columns.target} from",
         source, place.stem, columns.target, notes=tuple(notes), problems=problems,
     )  # fmt: skip
 
