@@ -219,7 +219,7 @@ def test_two_processes_with_batch_norm_give_the_numbers_of_one(tmp_path, command
 def compare_runs(work: Path, tolerance: float = 1e-5) -> None:
     """Loss curve, validation errors and test metrics of `one` and `two` agree to the tolerance, relative.
 
-    Or to a tenth of it, absolute: a correlation of a network that is hardly trained is near 0, with errors as any other.
+    Or to a tenth of it, absolute: a correlation of a network that is hardly trained is near 0, as exact as any.
     """
     curves = []
     for name in ("one", "two"):

@@ -149,6 +149,12 @@ def test_texts_and_pairs_of_texts(commands: Commands, tmp_path: Path) -> None:
     assert (numbers.choice, numbers.found.source["ignore"]) == ("table", ["one", "two"])
 
 
+def test_benchmarks_of_texts_are_told_by_their_files(commands: Commands) -> None:
+    for name in ("sts_b", "vader"):
+        commands(["data", "sample", name, "--size", "200"])
+        assert f"(dataset={name})" in commands(["data", "describe", f"data/{name}", "--dry-run"]).replace("\n", " ")
+
+
 def test_pictures_of_a_csv_in_whatever_folder(commands: Commands, tmp_path: Path) -> None:
     names = [f"p{i}.png" for i in range(90)]
     (tmp_path / "faces/pictures").mkdir(parents=True)

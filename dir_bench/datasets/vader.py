@@ -16,6 +16,7 @@ import numpy as np
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import STAND_IN, file_hash
 from dir_bench.datasets.download.fetch import Remote
+from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.text import example
 from dir_bench.datasets.text_table import TextTable
 from dir_bench.errors import UserError
@@ -68,6 +69,15 @@ class Vader(TextTable):
     """
 
     split_bins = TargetBins.regular(-MAX_RATING, MAX_RATING, WIDTH)
+    looks_for = f"a folder with {' and '.join(FILES)}"
+
+    @classmethod
+    def recognise(cls, place: Place) -> Found | None:
+        """See whether the two files are there."""
+        if not place.is_folder or not all(is_plain(place.path / name) for name in FILES):
+            return None
+        number = sum(len(_read(place.path / name)) for name in FILES)
+        return Found(f"{number} rated sentences, those of VADER-DIR", {"data_dir": str(place.path)}, place.stem, fits=4)
 
     def __init__(
         self,
