@@ -19,6 +19,12 @@ SHORT = ["trainer.max_steps=1", "trainer.figures=no", "trainer.feature_statistic
 Commands = Callable[..., str]
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have lines of one length, whatever the terminal of those who run this."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def write(path: Path, rows: int = 90, **columns: object) -> Path:
     """Write a table of a skewed target of whole numbers and two inputs; columns given replace or join them."""
     rng = np.random.default_rng(0)

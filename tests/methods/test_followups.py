@@ -17,7 +17,7 @@ from dir_bench.assembly import build_network, parameter_groups
 from dir_bench.datasets.arrays import Arrays
 from dir_bench.errors import UserError
 from dir_bench.interrupt import Interrupted
-from dir_bench.labels import TargetBins
+from dir_bench.labels import TargetBins, dense
 from dir_bench.methods import balanced_mse, bsam, dense_weight, dist_loss, uvote
 from dir_bench.methods.ordinal_entropy import ordinal_entropy
 from dir_bench.methods.part import Facts, Step
@@ -114,7 +114,7 @@ def test_a_batch_of_one_label_has_no_spread_and_a_gradient_that_is_finite():
 def test_dense_weights_are_those_of_a_plain_estimate_with_mean_1():
     rng = np.random.default_rng(0)
     labels = np.concatenate([rng.normal(0, 1, 300), rng.normal(6, 0.5, 40)])
-    grid, weights = dense_weight.dense_weights(labels)
+    grid, weights = dense.dense_weights(labels)
     factor = 1.06 * labels.std() * len(labels) ** -0.2 / labels.std(ddof=1)
     density = gaussian_kde(labels, factor)(grid)
     scaled = (density - density.min()) / (density.max() - density.min())
@@ -123,7 +123,7 @@ def test_dense_weights_are_those_of_a_plain_estimate_with_mean_1():
     part = dense_weight.DenseWeight(facts(labels))
     assert part.weigh(torch.from_numpy(labels)).mean().item() == pytest.approx(1, rel=1e-5)
     assert part.weigh(torch.tensor([-99.0, 99.0])).isfinite().all()
-    assert (dense_weight.dense_weights(labels, alpha=0)[1] == 1).all()
+    assert (dense.dense_weights(labels, alpha=0)[1] == 1).all()
 
 
 def test_what_is_fitted_to_labels_takes_bins_for_them_where_pixels_have_some():
@@ -139,9 +139,9 @@ def test_what_is_fitted_to_labels_takes_bins_for_them_where_pixels_have_some():
 
 def test_many_distinct_labels_give_the_density_of_their_exact_sum(monkeypatch):
     labels = np.random.default_rng(0).gamma(2, 2, 3000)
-    exact = dense_weight.dense_weights(labels)[1]
-    monkeypatch.setattr(dense_weight, "EXACT", 100)
-    np.testing.assert_allclose(dense_weight.dense_weights(labels)[1], exact, rtol=1e-3, atol=1e-4)
+    exact = dense.dense_weights(labels)[1]
+    monkeypatch.setattr(dense, "EXACT", 100)
+    np.testing.assert_allclose(dense.dense_weights(labels)[1], exact, rtol=1e-3, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=40)
