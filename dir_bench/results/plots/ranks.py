@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _ROW, _BAR = 0.26, 0.12
 """Inches between two labels, and between two bars."""
+_LETTERS, _LINE = 105, 0.15
+"""Of a line of notes, and its height in inches."""
 
 
 def draw(groups: Sequence[Group], metric: str, region: str) -> Figure:
@@ -37,9 +40,10 @@ def draw(groups: Sequence[Group], metric: str, region: str) -> Figure:
     names, values, titles, left = over_datasets(groups, metric, region)
     merits = np.array([[merit(metric, value) for value in of_dataset] for of_dataset in values]).reshape(values.shape)
     found = rank(names, -merits)
-    figure = _diagram(found)
     what = f"{heading(metric)} of {region} samples, mean over shared seeds, on {', '.join(titles)}"
-    figure.legend(handles=[], title="\n".join([what, *_notes(found, left)]), title_fontsize=8, loc="outside lower left")
+    lines = [line for note in (what, *_notes(found, left)) for line in textwrap.wrap(note, _LETTERS)]
+    figure = _diagram(found, _LINE * len(lines))
+    figure.legend(handles=[], title="\n".join(lines), title_fontsize=8, loc="outside lower left")
     return figure
 
 
@@ -93,12 +97,15 @@ def _notes(found: Ranking, left: Sequence[str]) -> list[str]:
     return notes
 
 
-def _diagram(found: Ranking) -> Figure:
-    """Draw an axis of ranks, the best at the left, a label for each method below it, and the cliques' bars between."""
+def _diagram(found: Ranking, below: float) -> Figure:
+    """Draw an axis of ranks, the best at the left, a label for each method below it, and the cliques' bars between.
+
+    `below`: inches that are left for notes.
+    """
     size, bars = len(found.names), len(found.cliques)
     left = (size + 1) // 2
     depth = _BAR * (bars + 1) + _ROW * left
-    figure = new_figure(7.2, depth + 1.4)
+    figure = new_figure(7.2, depth + 0.95 + below)
     axes = figure.add_subplot()
     axes.set(xlim=(0.2, size + 0.8), ylim=(-depth, 0), xticks=range(1, size + 1), yticks=[])
     axes.xaxis.tick_top()
