@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -80,7 +82,16 @@ sweeps (configs/sweep/):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads has seen enough, as `| head` has; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _main(arguments: list[str]) -> int:
     _log_to_stderr()
     verbs: dict[str, Callable[[list[str]], int]] = {
         "train": train,
@@ -105,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb not in verbs:
             raise UserError(f"no verb '{verb}'{nearest(verb, verbs)}: {', '.join(verbs)}; see `dir-bench --help`")
         return verbs[verb](rest)
+    except BrokenPipeError:
+        raise
     except UserError as error:
         return _say(error)
     except OSError as error:

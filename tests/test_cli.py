@@ -1,6 +1,7 @@
 """The real command: what it prints, its exit codes, and that a user's mistake never shows a traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_a_sweep_goes_on_after_a_failed_job_and_skips_what_is_done(work, command
     stamps = {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
     assert commands(sweep, code=1).count("this run is finished") == 2
     assert stamps == {path: path.stat().st_mtime_ns for path in work.glob("outputs/arrays/vanilla/*/DONE")}
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    for words in (["--help"], ["data", "list"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        line = [sys.executable, "-m", "dir_bench.cli", *words]
+        ended = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+        os.close(writer)
+        assert (ended.returncode, ended.stderr) == (141, "")
 
 
 def test_missing_data_are_said_without_torch(tmp_path):
