@@ -82,7 +82,9 @@ class RankSim(Part):
 
     Args:
         facts: Of the training labels.
-        weight: γ of the paper; it multiplies a sum over samples.
+        weight: γ of the paper; it multiplies a sum over samples. A gradient of ranks says how they change along a step
+            that the weight lengthens, and is bounded: beyond some weight it is as large as it gets, and a small network
+            learns nothing else. Published: 100 with a ResNet-50; 0.01 suits the gauge's small network.
         interpolation: λ of the paper.
     """
 
