@@ -53,7 +53,7 @@ def _from_recipe(config: Config, recipe: Config) -> Iterator[str]:
             yield "begins with weights, not at random"
     yield _other(_length(config.trainer), _length(recipe.trainer))
     second, usual = config.stages.epochs, recipe.dataset.recipe.rrt_epochs
-    if config.stages.on and second != usual:
+    if config.stages.on and second not in (None, usual):  # a head that is fitted at once has none
         yield f"second stage of {second} epoch{'s' * (second != 1)}, not {usual}"
     if config.trainer.patience != recipe.trainer.patience:
         yield _other(_patience(config.trainer), _patience(recipe.trainer))

@@ -25,7 +25,7 @@ def test_a_datasets_own_recipe_departs_in_nothing_but_its_start(dataset: str) ->
 
 
 def test_a_method_is_no_departure() -> None:
-    methods = ("rrt_lds_fds", "rnc", "crt", "uvote", "ridge", "train_median")
+    methods = ("rrt_lds_fds", "rnc", "crt", "uvote", "ridge", "train_median", "vanilla_knn")
     jobs = [["dataset=agedb", f"method={method}", "optimizer.lr=0.1"] for method in methods]
     for job, settings in zip(jobs, config.compose_all(jobs), strict=True):
         assert departures(settings) == [], job
