@@ -129,9 +129,8 @@ class TargetBins:
             ValueError: If a NumPy target is NaN. Tensors are not looked into, as the host would have to wait
                 for the device: there, NaN falls in an end bin.
         """
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(targets, torch.Tensor):
-            return self._index_tensor(targets, torch)
+        if is_tensor(targets):
+            return self._index_tensor(targets, sys.modules["torch"])
         values = np.asarray(targets)
         if np.isnan(values).any():
             raise ValueError("a target is NaN, which belongs to no bin")
@@ -162,3 +161,9 @@ class TargetBins:
         if not isinstance(index, np.ndarray):
             index = index.cpu().numpy()
         return np.bincount(index.ravel(), minlength=len(self)).astype(np.int64)
+
+
+def is_tensor(values: Any) -> bool:
+    """Tell a tensor of torch, which is not imported for that, from anything else."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dir_bench.labels.bins import TargetBins
+from dir_bench.labels.bins import TargetBins, is_tensor
 from dir_bench.labels.choice import choose_bins
 from dir_bench.labels.dense import dense_weights
 from dir_bench.labels.density import Kernel
@@ -47,7 +47,7 @@ class _SampleWeights(ABC):
         Raises:
             ValueError: If the targets have another shape, are too few or all alike, or one of them is not finite.
         """
-        values = np.asarray(targets.detach().cpu() if _is_tensor(targets) else targets, np.float64)
+        values = np.asarray(targets.detach().cpu() if is_tensor(targets) else targets, np.float64)
         if values.ndim not in (1, 2) or values.size == 0:
             raise ValueError(f"targets must have the shape (n,) or (n, outputs), not {values.shape}")
         if not np.isfinite(values).all():
@@ -70,14 +70,14 @@ class _SampleWeights(ABC):
         """
         if not self.weights_:
             raise ValueError(f"{type(self).__name__} knows no training targets yet: call fit first")
-        values = targets if _is_tensor(targets) else np.asarray(targets)
+        values = targets if is_tensor(targets) else np.asarray(targets)
         if (number := len(self.weights_)) == 1:
             return self._of_output(0, values)
         if values.ndim == 0 or values.shape[-1] != number:
             shape = tuple(values.shape)
             raise ValueError(f"fitted to {number} outputs, so targets have the shape (…, {number}), not {shape}")
         each = [self._of_output(place, values[..., place]) for place in range(number)]
-        return sys.modules["torch"].stack(each, -1) if _is_tensor(values) else np.stack(each, -1)
+        return sys.modules["torch"].stack(each, -1) if is_tensor(values) else np.stack(each, -1)
 
     def fit_transform(self, targets: Any) -> Any:
         """Return the weights of the training targets themselves."""
@@ -89,7 +89,7 @@ class _SampleWeights(ABC):
 
     def _of_output(self, place: int, values: Any) -> Any:
         table: Any = self.weights_[place]
-        if _is_tensor(values):
+        if is_tensor(values):
             if (place, values.device) not in self._on_device:
                 self._on_device[place, values.device] = sys.modules["torch"].as_tensor(table, device=values.device)
             table = self._on_device[place, values.device]
@@ -158,8 +158,3 @@ class DenseWeights(_SampleWeights):
             grid, weights = dense_weights(column, self.alpha, self.epsilon)
             fitted.append((TargetBins(np.append(grid, 2 * grid[-1] - grid[-2])), weights))
         return fitted
-
-
-def _is_tensor(values: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.Tensor)

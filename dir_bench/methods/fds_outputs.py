@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ class FDSPerOutput(nn.Module):
             fds.end_epoch(own, epoch)
 
     def _all(self) -> list[FDS]:
-        return [fds for fds in self.each if isinstance(fds, FDS)]
+        return cast(list[FDS], list(self.each))
 
     def _columns(self, labels: Tensor) -> tuple[Tensor, ...]:
         if labels.dim() != 2 or labels.shape[1] != len(self.each):
