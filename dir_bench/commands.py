@@ -44,9 +44,11 @@ what it holds, for each dataset
               matplotlib (pip install 'dir-bench[plots]'). Of more than six methods they show the best
   runs        seed, state, time and errors of each; unfold one for its folder, code, command and config. Runs that
               are not finished, or damaged, are listed with the reason
+  and where there are several datasets, methods ranked over all of them, if all have the same methods
 
-The file needs no other and loads nothing, can be mailed, printed and used with the keyboard alone; without
-JavaScript its tables are plain. The same runs give the same bytes.
+Figures of several datasets are drawn by as many processes as there are cores; a dataset takes some seconds. The
+file needs no other and loads nothing, can be mailed, printed and used with the keyboard alone; without JavaScript its
+tables are plain. The same runs give the same bytes.
 
 examples
   dir-bench report report.html                           all runs under outputs/
@@ -134,8 +136,9 @@ def report(arguments: list[str]) -> int:
         raise UserError(f"{asked.out} is no name of a page: the first word is the file to write, such as report.html")
     runs, choices = _chosen(asked)
     from dir_bench.results import report as reports
+    from dir_bench.workers import cores
 
-    reports.write(asked.out, runs, title=asked.title, figures=not asked.no_figures, **choices)
+    reports.write(asked.out, runs, title=asked.title, figures=not asked.no_figures, processes=cores(), **choices)
     print(f"wrote {asked.out}")
     return 0
 

@@ -116,11 +116,11 @@ def sorting(page: Page, table: ElementHandle) -> list[str]:
 
 
 def ordered(keys: list[str], down: bool) -> bool:
-    """Tell whether keys are in order, numbers by value, with holes last."""
-    there = [key for key in keys if key != "–"]
+    """Tell whether keys are in order, numbers by value, with what is no number last."""
+    there = [key for key in keys if key not in ("–", "n/a")]
     if keys[: len(there)] != there:
         return False
-    numbers = [re.match(r"^[-+]?\d+(\.\d+)?(?=$|[ †])", key) for key in there]
+    numbers = [re.match(r"^[-+]?\d+(\.\d+)?(?=$|[\s†])", key) for key in there]
     if not all(numbers):  # the browser's own order of texts: only that it is one of the two ends
         return sorted(there, key=str.casefold)[-1 if down else 0].casefold() == there[0].casefold()
     values = [float(found.group()) for found in numbers if found]

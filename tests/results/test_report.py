@@ -66,14 +66,15 @@ class Page(html.parser.HTMLParser):
 def make_toy(tmp_path: Path, make_run: Make) -> Make:
     """Write a run with all that figures read, but for FDS: labels, features, history and predictions."""
 
-    def run(method: str, seed: int = 0, error: float = 1.0) -> RunFolder:
+    def run(method: str, seed: int = 0, error: float = 1.0, name: str = "toy") -> RunFolder:
+        title = f"{name.upper()}-DIR"
         bins = {"start": 0, "stop": 4, "width": 1, "first": 0, "rule": "edges", "precision": "float64"}
-        dataset = {"name": "toy", "title": "TOY-DIR", "label": "age", "monitor": "mae", "bins": bins}
+        dataset = {"name": name, "title": title, "label": "age", "monitor": "mae", "bins": bins}
         test = {r: {"count": 8, "mae": error * k} for k, r in enumerate(("all", "many", "medium", "few"), 1)}
         target = np.repeat(np.arange(4) + 0.5, 4)
         predictions = {"target": target, "prediction": target + error * np.tile([-1, 1, 0.5, 2], 4)}
         folder = make_run(
-            tmp_path, test, dataset="toy", title="TOY-DIR", method=method, seed=seed, table_metrics=["mae"],
+            tmp_path, test, dataset=name, title=title, method=method, seed=seed, table_metrics=["mae"],
             settings={"dataset": dataset, "backbone": {}, "trainer": {}}, predictions=predictions,
         )  # fmt: skip
         counts, region = np.array([200, 50, 8, 1]), np.array([MANY, MEDIUM, FEW, FEW], dtype=np.int8)
@@ -190,6 +191,26 @@ def test_figures_are_drawn_or_the_reason_is_there(tmp_path: Path, make_toy: Make
         assert (picture["alt"] or "").startswith("TOY-DIR: ")
     assert re.search(r"<li>fds: None of these runs kept FDS distances", text)
     assert text == report.page([tmp_path])  # the same bytes
+
+
+def test_several_datasets_are_ranked_and_drawn_in_processes(tmp_path: Path, make_toy: Make) -> None:
+    pytest.importorskip("matplotlib")
+    for name in ("toy", "game"):
+        for place, method in enumerate(("VANILLA", "INV", "SQINV")):
+            make_toy(method, error=1.0 + place, name=name)
+    text = report.page([tmp_path], processes=2)
+    pictures = [a["alt"] or "" for tag, a in Page(text).tags if tag == "img"]
+    assert [alt.partition(": ")[0] for alt in pictures] == ["Over datasets"] * 2 + ["GAME-DIR"] * 6 + ["TOY-DIR"] * 6
+    assert "by MAE of few" in pictures[1]
+    assert "<code>dir-bench plot cd --metric mae --region few</code>" in text
+    assert text == report.page([tmp_path])
+
+
+def test_too_few_methods_are_not_ranked(tmp_path: Path, make_toy: Make) -> None:
+    pytest.importorskip("matplotlib")
+    make_toy("VANILLA")
+    make_toy("VANILLA", name="game")
+    assert "<li>cd --metric mae --region all: ranks over datasets need 3 methods" in report.page([tmp_path])
 
 
 def test_of_many_methods_the_base_and_the_best_are_drawn(tmp_path: Path, make_toy: Make) -> None:

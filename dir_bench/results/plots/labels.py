@@ -43,7 +43,7 @@ def draw(groups: Sequence[Group]) -> Figure:
 
 def bars(axes: Axes, labels: Labels) -> None:
     """Draw the training counts as bars on the axes."""
-    axes.bar(labels.centers, labels.counts, width=np.diff(labels.edges), color="#3d3d3d", linewidth=0, zorder=2)
+    axes.stairs(labels.counts, labels.edges, fill=True, color="#3d3d3d", linewidth=0, zorder=2)
 
 
 def _summary(labels: Labels) -> str:

@@ -48,12 +48,11 @@ def draw_density(groups: Sequence[Group]) -> Figure:
     labels = run.labels
     figure = new_figure(6.4, 5.2)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    share = np.diff(labels.edges)
     shade(top, labels)
     grounds = shade(bottom, labels)
     empirical = labels.counts / (labels.counts.sum() or 1)
     smoothed = labels.density / (labels.density.sum() or 1)
-    drawn = top.bar(labels.centers, empirical, width=share, color="#8a8a8a", linewidth=0, zorder=2, label="empirical")
+    drawn = top.stairs(empirical, labels.edges, fill=True, color="#8a8a8a", linewidth=0, zorder=2, label="empirical")
     (line,) = top.step(np.append(labels.edges[:-1], labels.edges[-1]), np.append(smoothed, smoothed[-1]), where="post",
                        color="black", zorder=3, label="LDS")  # fmt: skip
     top.set(title="training", ylabel="share of labels per bin")
@@ -90,14 +89,12 @@ def draw_gain(groups: Sequence[Group], reference: Group | None) -> Figure:
     bars(top, labels)
     top.set(title="training labels", ylabel="per bin")
     base, _ = over_seeds([per_bin(each)["mae"] for each in reference.runs])
-    widths = np.diff(labels.edges)
     for axes, group in zip(below, gaining, strict=True):
         shade(axes, labels)
         gain, spread = over_seeds([base - per_bin(each)["mae"] for each in group.runs])
-        better = gain >= 0
-        axes.bar(labels.centers[better], gain[better], widths[better], color="#174a7c", linewidth=0, zorder=2)
-        axes.bar(labels.centers[~better], gain[~better], widths[~better], color="#e8873a", edgecolor="black",
-                 linewidth=0.4, zorder=2)  # fmt: skip
+        better, worse = (np.where(kind, gain, np.nan) for kind in (gain >= 0, gain < 0))
+        axes.stairs(better, labels.edges, fill=True, color="#174a7c", linewidth=0, zorder=2)
+        axes.stairs(worse, labels.edges, fill=True, facecolor="#e8873a", edgecolor="black", linewidth=0.4, zorder=2)
         if spread is not None:
             axes.errorbar(labels.centers, gain, spread, fmt="none", ecolor="black", elinewidth=0.5, zorder=3)
         axes.axhline(0, color="black", linewidth=0.8, zorder=4)

@@ -127,15 +127,22 @@ def pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def shade(axes: Axes, labels: Labels) -> list[Artist]:
     """Lay each region's ground under the axes, and return what a legend shows of them."""
+    from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
 
     start = 0
+    spans = dict[str, list[Floats]]()
     for region, stretch in groupby(labels.regions):
         end = start + len(list(stretch))
-        axes.axvspan(labels.edges[start], labels.edges[end], zorder=0, linewidth=0, **REGIONS[region])
+        left, right = labels.edges[start], labels.edges[end]
+        spans.setdefault(region, []).append(np.array([[left, 0], [left, 1], [right, 1], [right, 0]]))
         start = end
+    met = [region for region in REGIONS if region in spans]
+    for region in met:  # one artist a region: a page of many datasets has thousands of stretches
+        ground = PolyCollection(spans[region], transform=axes.get_xaxis_transform(), zorder=0, linewidth=0,
+                                **REGIONS[region])  # fmt: skip
+        axes.add_collection(ground, autolim=False)
     axes.set_xlim(labels.edges[0], labels.edges[-1])
-    met = [region for region in REGIONS if region in labels.regions]
     frame: dict[str, Any] = {"edgecolor": "#8c8c8c", "linewidth": 0.6}
     return [Patch(**(frame | REGIONS[region]), label=region) for region in met]
 

@@ -19,7 +19,7 @@ from dir_bench.results.export import HtmlTable
 from dir_bench.results.markup import html_page
 from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.report.entries import Entry, finished, left_out
-from dir_bench.results.report.figures import Figures, draw_all
+from dir_bench.results.report.figures import Figures, draw_each, draw_over
 from dir_bench.results.tables import collect_some, summarise
 
 _SCREEN = 8
@@ -92,6 +92,7 @@ def page(
     spread: str = "interval",
     select: Sequence[str] | None = None,
     figures: bool = True,
+    processes: int = 1,
 ) -> str:
     """Return the report as HTML.
 
@@ -108,9 +109,11 @@ def page(
         spread: See there.
         select: See there; the runs that were not chosen are listed all the same.
         figures: Whether to draw figures.
+        processes: That draw figures, if there are several datasets; see `figures.draw_each`.
 
     Raises:
         UserError: As `tables.table`.
+        RunFailed: A process was killed.
     """
     records, problems = collect_some(paths)
     tables = summarise(
@@ -130,17 +133,20 @@ def page(
     tables = [table for table in tables if table.rows]
     others = left_out(problems, records)
     sections = []
-    for table in tables:
-        part = records[(records["dataset"] == table.dataset) & (records["title"] == table.title)]
-        drawn = draw_all(table, part) if figures else None
+    parts = [
+        (table, records[(records["dataset"] == table.dataset) & (records["title"] == table.title)]) for table in tables
+    ]
+    drawings = draw_each(parts, processes) if figures else [None] * len(parts)
+    for (table, part), drawn in zip(parts, drawings, strict=True):
         order = {row.label: place for place, row in enumerate(table.rows)}
         runs = sorted(finished(part), key=lambda run: order.get(run.label, len(order)))
         sections.append(Section(table.title, HtmlTable.of(table), drawn, [*runs, *others.pop(table.title, [])]))
     sections += [Section(name, None, None, runs) for name, runs in sorted(others.items())]
-    return _page(title or ", ".join(section.title for section in sections), sections)
+    over_all = draw_over(tables, records) if figures else None
+    return _page(title or ", ".join(section.title for section in sections), sections, over_all)
 
 
-def _page(title: str, sections: Sequence[Section]) -> str:
+def _page(title: str, sections: Sequence[Section], over: Figures | None) -> str:
     style, script = (
         resources.files(__name__).joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")
     )
@@ -149,6 +155,7 @@ def _page(title: str, sections: Sequence[Section]) -> str:
         title=title,
         summary=_summary(sections),
         sections=sections,
+        over=over,
         style=style,
         script=script,
         hole=HOLE,

@@ -1,6 +1,8 @@
 """The figures of a report: those of `dir-bench plot` that its runs can give, and why the others are not there."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,9 +13,13 @@ from dir_bench.results.plots import PLOTS, Options, draw
 from dir_bench.results.plots.runs import Group, group_records, readable
 from dir_bench.results.plots.style import styled, svg
 from dir_bench.results.rows import REFERENCE, Table
+from dir_bench.workers import run_all
 
 MOST = 6
 """Methods that one figure can hold."""
+
+OVER_REGIONS = ("all", "few")
+"""Regions that methods are ranked in over datasets."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,69 @@ class Figures:
     missing: tuple[tuple[tuple[str, ...], str], ...]
     methods: tuple[str, ...]
     note: str
+
+
+def draw_each(parts: Sequence[tuple[Table, pd.DataFrame]], processes: int = 1) -> list[Figures]:
+    """Draw the figures of each table's runs (see `draw_all`), with a progress bar on a terminal.
+
+    Args:
+        parts: Tables, and the records that each was made of.
+        processes: That draw at once. With more than one, a script that calls this needs the
+            ``if __name__ == "__main__"`` of Python's multiprocessing.
+
+    Raises:
+        RunFailed: A process was killed.
+    """
+    drawn: dict[int, Figures] = {}
+    for place, figures in _shown(_drawn(parts, processes), len(parts)):
+        drawn[place] = figures
+    return [drawn[place] for place in range(len(parts))]
+
+
+def _drawn(parts: Sequence[tuple[Table, pd.DataFrame]], processes: int) -> Iterator[tuple[int, Figures]]:
+    processes = min(processes, len(parts))
+    if processes <= 1:
+        yield from enumerate(map(_draw_part, parts))
+        return
+    with closing(run_all(_draw_part, parts, [{}] * processes)) as results:
+        for place, figures in results:
+            if isinstance(figures, Exception):
+                raise figures
+            yield place, figures
+
+
+def _draw_part(part: tuple[Table, pd.DataFrame]) -> Figures:
+    return draw_all(*part)
+
+
+def _shown(drawn: Iterable[tuple[int, Figures]], count: int) -> Iterator[tuple[int, Figures]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    quiet = not sys.stderr.isatty()
+    yield from track(
+        drawn, "figures", total=count, console=Console(stderr=True), transient=True, disable=quiet, update_period=0.5
+    )
+
+
+def draw_over(tables: Sequence[Table], records: pd.DataFrame) -> Figures | None:
+    """Draw the figures that are over several datasets, by what the first table shows first; None for one dataset."""
+    if len({table.title for table in tables}) < 2:
+        return None
+    metric = tables[0].columns[0][0]
+    groups = group_records(records)
+    drawn, missing = [], []
+    for name, kind in PLOTS.items():
+        if not kind.over_datasets:
+            continue
+        for region in OVER_REGIONS:
+            command = f"{name} --metric {metric} --region {region}"
+            try:
+                figure = draw(name, groups, Options(metric=metric, region=region))
+                drawn.append((command, f"{kind.shows}, by {metric.upper()} of {region}", svg(figure)))
+            except UserError as error:
+                missing.append(((command,), str(error)))
+    return Figures(tuple(drawn), tuple(missing), ("the methods that all these datasets have",), "")
 
 
 def draw_all(table: Table, records: pd.DataFrame) -> Figures:
