@@ -16,7 +16,7 @@ from dir_bench.atomic import write_text
 from dir_bench.chosen import settle
 from dir_bench.datasets.base import CheckReport, Dataset
 from dir_bench.datasets.coverage import faults
-from dir_bench.datasets.recognition import Found, Place, Recognising, Surveyable
+from dir_bench.datasets.recognition import Found, Place, Recognising, Surveyable, shortened
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.plain import NotThere, is_missing, read_plain
 from dir_bench.files.values import visible
@@ -32,6 +32,8 @@ TAIL = 5.0
 """A tail is heavy where the last label lies so many times as far from the median as the 99th hundredth."""
 PILE = 3.0
 """Labels pile up at a value that is so many times as frequent as those next to it."""
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+"""Endings of files that hold others."""
 LONGEST, NARROWEST = 110, 50
 """Bounds on the characters of a line."""
 _TO_CHOOSE = {
@@ -234,6 +236,11 @@ def _recognised(place: Place, asked: Mapping[str, type[Recognising]]) -> tuple[s
         return best, found[best]
     if wrong:
         raise wrong[0]
+    packed = [file.name for file in place.files if file.name.lower().endswith(ARCHIVES)]
+    if packed:
+        raise UserError(
+            f"{place.path} holds {shortened(packed)}, which nothing looks into: unpack it, and describe that"
+        )
     looked_for = "; ".join(f"{made.looks_for} ({name})" for name, made in asked.items())
     raise UserError(
         f"{place.path} holds nothing that can be read; looked for: {looked_for}; name its files so, or convert them "

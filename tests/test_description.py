@@ -177,6 +177,17 @@ def test_pictures_of_a_csv_in_whatever_folder(commands: Commands, tmp_path: Path
     run(commands, said, "backbone=cnn", "dataset.source.size=16", "dataset.source.padding=2")
 
 
+def test_labels_of_pictures_that_are_not_there_yet_are_described(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "faces.csv").write_text("path,age\n" + "".join(f"{i}.jpg,{20 + i % 9}\n" for i in range(90)))
+    said = commands(["data", "describe", "faces.csv"])
+    assert "0.jpg and the other pictures that faces.csv names in its column 'path' are not there" in " ".join(
+        said.split()
+    )
+    assert "Labels (age) by region" in said
+    checked = commands(["data", "check", "faces", "--config-dir", "my_configs"], code=1)
+    assert "the pictures that it names are missing, such as 0.jpg" in checked
+
+
 def test_faces_whose_names_tell_the_age_are_split_first(commands: Commands, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     for i in range(60):
@@ -259,7 +270,9 @@ def test_mistakes_are_told_in_a_sentence(commands: Commands, tmp_path: Path) -> 
     write(tmp_path / "text.csv", price=["dear", *range(89)])
     write(tmp_path / "words.csv", price=["dear"] * 90)
     write(tmp_path / "nan.csv", price=["nan"] * 90)
-    (tmp_path / "gone.csv").write_text("path,age\n" + "a.jpg,3\nb.jpg,4\n" * 20)
+    (tmp_path / "bare.csv").write_text("a.jpg,3\nb.jpg,4\n" * 20)
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/faces.tar.gz").write_bytes(b"")
     write(tmp_path / "same.csv", price=[3] * 90)
     write(tmp_path / "many/a.csv")
     write(tmp_path / "many/b.csv")
@@ -279,7 +292,8 @@ def test_mistakes_are_told_in_a_sentence(commands: Commands, tmp_path: Path) -> 
         "words.csv --target price": "price holds text such as 'dear', and a target is a number",
         "words.csv --target prise": "has no column 'prise' (did you mean 'price'?)",
         "nan.csv --target price": "price has no value in any row, so it is no target",
-        "gone.csv": "names pictures in its column 'path', and a.jpg is not there",
+        "bare.csv": "names a picture in its first line, which has to be path,target or such",
+        "packed": "holds faces.tar.gz, which nothing looks into: unpack it",
         "same.csv --target price": "are equal, so there is nothing to tell apart",
         "many": "has several tables (a.csv, b.csv): name the one to describe",
         "zero.csv": "is empty",

@@ -20,12 +20,19 @@ LOOKS_FOR = "a csv with a column of paths of pictures, relative to its folder, a
 def as_pictures(place: Place) -> Found | None:
     """See whether a csv names pictures that are there.
 
+    Pictures that are not there yet are a problem and no error: of labels alone there is much to say.
+
     Raises:
-        UserError: Pictures are there, and no csv that names them, or it names others.
+        UserError: Pictures are there, and no csv that names them; or its first line is none of names.
     """
     table = place.table()
     named = None
     if table is not None:
+        if any(str(name).lower().endswith(PICTURES) for name in table.frame.columns):
+            raise UserError(
+                f"{place.tables['train']} names a picture in its first line, which has to be path,target or such, and "
+                "each line below it a picture and its number (pairs of pictures and depth maps: dataset=nyud2)"
+            )
         named = next((name for name in map(str, table.frame.columns) if names_pictures(table, name)), None)
     if table is None or named is None:
         if place.is_folder and table is None and (count := _pictures(place.path)):
@@ -36,14 +43,15 @@ def as_pictures(place: Place) -> Found | None:
         return None
     paths = table.frame[named].astype(str).tolist()
     listed = place.tables["train"]
-    base = _base(place, paths)
+    base, absent = _base(place, paths), []
     if base is None:
         if place.columns is not None and place.columns.inputs:
             return None  # a table that names pictures beside what it says of them
-        raise UserError(
-            f"{listed} names pictures in its column '{named}', and {paths[0]} is not there: paths are relative to "
-            f"{listed.parent}"
-        )
+        base = listed.parent
+        absent = [
+            f"{paths[0]} and the other pictures that {listed.name} names in its column '{named}' are not there: paths "
+            f"are relative to {base}; put them there before you train"
+        ]
     if listed.suffix.lower() != ".csv":
         raise UserError(f"{listed} names pictures: save it as a csv, with commas, to use them")
     columns = place.columns
@@ -62,7 +70,8 @@ def as_pictures(place: Place) -> Found | None:
         notes.append(f"not used: {', '.join(others)}; put all pictures into one csv, with a column split")
     notes.append("without a GPU, add backbone=cnn dataset.source.size=64 to the commands: a small network")
     what = f"{len(paths)} pictures, named by {listed.name}, to predict {columns.target} from"
-    return Found(what, source, place.stem, columns.target, fits=3, notes=tuple(notes), problems=columns.problems)
+    return Found(what, source, place.stem, columns.target, fits=3, notes=tuple(notes),
+                 problems=(*absent, *columns.problems))  # fmt: skip
 
 
 def _base(place: Place, paths: Sequence[str]) -> Path | None:
