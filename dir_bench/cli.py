@@ -153,9 +153,10 @@ def train(arguments: list[str]) -> int:
         config.hydra_main([*flags, *overrides])
         return 0
     job = config.compose_job(overrides, asked.config_dir)
+    from dir_bench.resolved import resolve
     from dir_bench.sweeps.job import TrainJobs
 
-    task = TrainJobs(settings=job.config)
+    task = TrainJobs(run=resolve(job.config))  # data that are missing are said before Hydra makes ready
     stopped = _until_stopped(partial(job.run, task))
     return max((result.exit_code for result in task.results), default=0) if stopped is None else stopped
 

@@ -12,8 +12,9 @@ from dir_bench import config as configs
 from dir_bench.chosen import settle
 from dir_bench.datasets.base import CheckReport, Dataset, Fetchable, IntArray, Preparable, Requiring, Splittable
 from dir_bench.datasets.coverage import faults
-from dir_bench.datasets.download.fetch import WEIGHTS, unpack_own
 from dir_bench.datasets.download.fetch import fetch as download
+from dir_bench.datasets.download.fetch import unpack_own
+from dir_bench.datasets.download.remote import WEIGHTS
 from dir_bench.datasets.protocols import draw
 from dir_bench.datasets.subsets import runs_of, train_counts
 from dir_bench.datasets.tables.published import TABLES

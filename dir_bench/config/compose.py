@@ -34,7 +34,7 @@ def register_schema() -> None:
     """Make the schema known to Hydra as the root of `configs/train.yaml`; once, for it never changes."""
     from dir_bench.sweeps import plugins
 
-    ConfigStore.instance().store(group="_schema", name="config", node=Config)
+    ConfigStore.instance().store(group="_schema", name="config", node=_schema()[0])
     plugins.register()
     # Names of own data: of the file that holds them, and of its column.
     OmegaConf.register_new_resolver("stem", lambda path: PurePath(str(path)).stem, replace=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from dir_bench.datasets.download.fetch import Remote
+    from dir_bench.datasets.download.remote import Remote
 
 STAND_IN = "stand-in data"
 """What runs on made-up samples record."""

@@ -19,7 +19,7 @@ from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, file_
 from dir_bench.datasets.depth import sample as rooms
 from dir_bench.datasets.depth.split import Codes, DepthSplit, centre, chunks, metres
 from dir_bench.datasets.depth.transform import CROP, Augmentation
-from dir_bench.datasets.download.fetch import AUTHORS, Remote
+from dir_bench.datasets.download.remote import AUTHORS, Remote
 from dir_bench.datasets.images import refuse_existing
 from dir_bench.datasets.pictures.contents import contents
 from dir_bench.datasets.pictures.decoding import Decoder, depth_decoder, rgb_decoder, verify

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from dir_bench.atomic import write_text
 from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, file_hash
-from dir_bench.datasets.download.fetch import AUTHORS, Remote
+from dir_bench.datasets.download.remote import AUTHORS, Remote
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_pairs
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, holds_several, read_glove, tokenize

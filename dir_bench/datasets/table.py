@@ -28,7 +28,7 @@ from dir_bench.lazy import Lazy
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dir_bench.datasets.download.fetch import Remote
+    from dir_bench.datasets.download.remote import Remote
 else:
     pd = Lazy("pandas")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import STAND_IN, file_hash
-from dir_bench.datasets.download.fetch import Remote
+from dir_bench.datasets.download.remote import Remote
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.text import example
 from dir_bench.datasets.text_table import TextTable

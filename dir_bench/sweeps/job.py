@@ -14,7 +14,7 @@ from typing import Any
 
 from dir_bench import config as configs
 from dir_bench.errors import UserError, of_disk
-from dir_bench.schema import Config
+from dir_bench.resolved import Resolved, resolve
 from dir_bench.sweeps.plan import COUNTED, Plan, PlannedJob
 
 _LOOK_SECONDS = 1.0
@@ -33,7 +33,7 @@ class TrainJobs:
     """The function that Hydra calls. Launchers pickle and send it; it returns errors, so that jobs go on.
 
     Attributes:
-        settings: The checked config of a single run; None in a sweep, whose jobs bring theirs.
+        run: A single run; None in a sweep, whose jobs bring their configs.
         jobs: Overrides of the jobs that `GridSweeper` is to launch.
         checked: Their checked configs, of which launchers of ours make no second ones.
         results: What came of them, in their order; of a single run, its one result.
@@ -44,11 +44,11 @@ class TrainJobs:
         self,
         jobs: Sequence[PlannedJob] = (),
         *,
-        settings: Config | None = None,
+        run: Resolved | None = None,
         sweep: bool = False,
         quiet: bool = False,
     ) -> None:
-        self.settings = settings
+        self.run = run
         self.jobs, self.checked = [list(job.overrides) for job in jobs], [job.config for job in jobs]
         self.sweep, self.quiet = sweep, quiet
         self.results: list[Result] = []
@@ -61,7 +61,7 @@ class TrainJobs:
         command = configs.job_command()
         with ExitStack() as stack:
             log = stack.enter_context(_into(configs.job_log())) if self.quiet else ""
-            result = _attempt(self.settings or composed, command, in_sweep=self.sweep, log=log)
+            result = _attempt(self.run or composed, command, in_sweep=self.sweep, log=log)
         if not self.sweep:
             self.results = [result]
         return result
@@ -69,7 +69,8 @@ class TrainJobs:
 
 def _attempt(composed: Any, command: tuple[str, ...], *, in_sweep: bool, log: str) -> Result:
     try:
-        train_one(composed if isinstance(composed, Config) else configs.typed(composed), command, in_sweep=in_sweep)
+        run = composed if isinstance(composed, Resolved) else resolve(configs.typed(composed))
+        train_one(run, command, in_sweep=in_sweep)
         return Result(0, log=log)
     except OSError as error:
         caught: Exception = of_disk(error)
@@ -82,15 +83,12 @@ def _attempt(composed: Any, command: tuple[str, ...], *, in_sweep: bool, log: st
     return Result(getattr(caught, "exit_code", 1), str(caught), log)
 
 
-def train_one(settings: Config, overrides: tuple[str, ...], *, in_sweep: bool = False) -> None:
-    """Train one run, and print where it is and its errors by region.
+def train_one(run: Resolved, overrides: tuple[str, ...], *, in_sweep: bool = False) -> None:
+    """Train a run, and print where it is and its errors by region.
 
     In a sweep it waits for a run that is another process's, such as a first stage that several jobs build on.
     """
-    from dir_bench.resolved import resolve
-
-    run = resolve(settings)
-    print(f"{run.title} · {run.method} · seed {settings.seed} → {run.folder.path}", file=sys.stderr)
+    print(f"{run.title} · {run.method} · seed {run.config.seed} → {run.folder.path}", file=sys.stderr)
     from dir_bench import experiment  # and with it torch, which takes seconds
     from dir_bench.results.render import as_text, region_table, regions_note
 
@@ -100,7 +98,7 @@ def train_one(settings: Config, overrides: tuple[str, ...], *, in_sweep: bool = 
     print(as_text(region_table(outcome.metrics)), end="")
     if not in_sweep:  # which says once, at its end, what is next
         print(regions_note(configs.to_dict(run.config), outcome.metrics["test"]), file=sys.stderr)
-        print(f"next: dir-bench table {shlex.quote(settings.paths.outputs)}", file=sys.stderr)
+        print(f"next: dir-bench table {shlex.quote(run.config.paths.outputs)}", file=sys.stderr)
 
 
 @contextmanager

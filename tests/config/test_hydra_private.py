@@ -3,6 +3,9 @@
 import ast
 from pathlib import Path
 
+import pytest
+import yaml
+
 import dir_bench
 from dir_bench import config
 from dir_bench.config import hydra_private
@@ -46,3 +49,13 @@ def test_choices_that_refer_to_others_are_as_hydra_makes_them(monkeypatch):
     ours = config.compose_job(words).config
     monkeypatch.setattr(hydra_private.defaults_list, "_create_interpolation_map", hydra_private._all_choices)
     assert config.compose_job(words).config == ours
+
+
+def test_yaml_is_read_as_omegaconf_alone_reads_it():
+    plain, fast = hydra_private._plain_loader(), hydra_private._fast_loader()
+    texts = [path.read_text(encoding="utf-8") for path in config.config_dir().rglob("*.yaml")]
+    texts += ["{a: 1e-3, b: 2024-01-01, c: 1_000, d: .5, e: '12:30', f: 0x1f, g: .inf, h: no, i: ~, j: 1:30:00}"]
+    for text in texts:
+        assert repr(yaml.load(text, Loader=fast)) == repr(yaml.load(text, Loader=plain))
+    with pytest.raises(yaml.YAMLError, match="duplicate key"):
+        yaml.load("a: 1\na: 2", Loader=fast)

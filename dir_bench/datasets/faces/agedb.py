@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dir_bench.datasets.download.fetch import AUTHORS, Remote
+from dir_bench.datasets.download.remote import AUTHORS, Remote
 from dir_bench.datasets.faces.base import Faces
 from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
 from dir_bench.datasets.splits import faces_from_names, split_by_label

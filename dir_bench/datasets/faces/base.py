@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.datasets.download.fetch import Remote
+from dir_bench.datasets.download.remote import Remote
 from dir_bench.datasets.images import Images, write_list
 from dir_bench.errors import UserError
 from dir_bench.lazy import Lazy

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.datasets.download.fetch import AUTHORS, Remote
+from dir_bench.datasets.download.remote import AUTHORS, Remote
 from dir_bench.datasets.faces import imdb_meta
 from dir_bench.datasets.faces.base import Faces
 from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures

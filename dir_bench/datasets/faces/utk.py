@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from dir_bench.datasets.base import CheckReport
-from dir_bench.datasets.download.fetch import Remote
+from dir_bench.datasets.download.remote import Remote
 from dir_bench.datasets.faces.base import Faces, git_blob
 from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
 from dir_bench.datasets.pictures.contents import contents

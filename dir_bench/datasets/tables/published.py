@@ -7,7 +7,7 @@ states GPL-3; the sets are those of the UCI repository and of LIACC (Torgo), wit
 
 from pathlib import PurePosixPath
 
-from dir_bench.datasets.download.fetch import Remote
+from dir_bench.datasets.download.remote import Remote
 
 HOME = "github.com/SteiMi/density-based-weighting-for-imbalanced-regression"
 FOLDER = (

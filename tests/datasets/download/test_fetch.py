@@ -23,7 +23,8 @@ import pytest
 from filelock import FileLock
 
 from dir_bench.datasets.download import transfer
-from dir_bench.datasets.download.fetch import WEIGHTS, Remote, fetch
+from dir_bench.datasets.download.fetch import fetch
+from dir_bench.datasets.download.remote import WEIGHTS, Remote
 from dir_bench.datasets.faces.agedb import REMOTES as AGEDB
 from dir_bench.datasets.faces.imdb_wiki import REMOTES as IMDB_WIKI
 from dir_bench.datasets.faces.utk import REMOTES as UTK
