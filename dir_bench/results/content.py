@@ -90,12 +90,12 @@ def fields(needed: Mapping[str, Check], known: Mapping[str, Check] | None = None
             if key not in value:
                 return f"lacks '{key}'"
         for key, item in value.items():
-            check = named.get(key, others)
-            if check is anything and isinstance(key, str):
-                continue
-            if not isinstance(key, str) or len(key) > LONGEST:
-                return f"has the key {_short(key)}, which is no name"
-            if fault := check(item):
+            check = named.get(key)
+            if check is None:
+                if not isinstance(key, str) or (len(key) > LONGEST and others is not anything):
+                    return f"has the key {_short(key)}, which is no name"
+                check = others
+            if check is not anything and (fault := check(item)):
                 return _below(key, fault)
         return ""
 

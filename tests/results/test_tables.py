@@ -17,7 +17,7 @@ from dir_bench import atomic
 from dir_bench.errors import UserError
 from dir_bench.results.records import collect
 from dir_bench.results.render import as_text, region_table
-from dir_bench.results.rows import Cell
+from dir_bench.results.rows import Cell, student
 from dir_bench.results.store import RunFolder
 from dir_bench.results.tables import summarise, table
 
@@ -388,3 +388,8 @@ def test_further_metrics_are_best_where_they_should_be(
     assert "| VANILLA | 1 | -2.000 | 0.500 | 57 | **0.910** |" in text
     assert "| *gain over VANILLA* |  | +1.000 | +0.300 | +0 | -0.190 | +0.000 |" in text
     assert "SERA's relevance of labels: 1 at 3.25, 0 at 31." in text
+
+
+def test_students_quantile_is_scipys() -> None:
+    dofs = [*range(1, 200), 999, 1000]
+    np.testing.assert_allclose([student(dof) for dof in dofs], stats.t.ppf(0.975, dofs), rtol=1e-12)
