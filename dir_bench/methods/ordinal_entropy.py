@@ -8,7 +8,7 @@ Source:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,32 +18,68 @@ from dir_bench.methods.part import Facts, Part, Step, refuse_maps
 if TYPE_CHECKING:
     from dir_bench.schema import Config
 
+_TINY, _NEAR = 1e-12, 1e-6
+"""Lengths below the first are taken for it; distances on the sphere below the second are rounding."""
 
-def ordinal_entropy(features: Tensor, labels: Tensor, *, scaled: bool = False) -> tuple[Tensor, Tensor]:
-    """Return the two terms of a batch: spread (negative, to be lowered) and tightness; 0 where they are not defined.
+
+def ordinal_entropy(
+    features: Tensor, labels: Tensor, *, spread: float = 1.0, tightness: float = 1.0, scaled: bool = False
+) -> Tensor:
+    """Return the two weighted terms of a batch in one: spread (negative) and tightness, 0 where they are not defined.
 
     Args:
-        features: Shape ``(n, d)``.
+        features: Shape ``(n, d)``, float32 or float64.
         labels: Shape ``(n,)``.
+        spread: Weight of the first term.
+        tightness: Weight of the second.
         scaled: Weigh pairs of centres by label distances shifted and scaled to 0 … 1, as the authors' code does;
             else by the distances themselves.
     """
-    same = labels[:, None] == labels
-    centers = torch.nn.functional.normalize(same.to(features.dtype) @ features, dim=1)  # a sum points where a mean does
-    # Each sample stands for its label's center, so that the number of labels need not be known: pairs of centers are
-    # counted once where those of samples are divided by how often either label occurs.
-    once = 1 / same.sum(1, dtype=features.dtype)
-    labels_there = once.sum().round()
-    apart = (labels[:, None] - labels).abs()
-    if scaled:
-        apart = torch.where(same, 0.0, apart - apart.masked_fill(same, torch.inf).min())
-        apart = apart / apart.max().clamp(min=1e-12)
-    far = (2 - 2 * centers @ centers.T).clamp(min=1e-12).sqrt()  # both are of length 1
-    spread = -(once @ (apart * far) @ once) / (labels_there * (labels_there - 1)).clamp(min=1)
-    off = torch.linalg.vector_norm(torch.nn.functional.normalize(features, dim=1) - centers, dim=1)
-    away = off > 1e-6
-    tightness = (off * away).sum() / away.sum().clamp(min=1)
-    return spread, tightness
+    total: Tensor = _Terms.apply(features, labels, spread, tightness, scaled)
+    return total
+
+
+class _Terms(torch.autograd.Function):
+    """The terms with their gradient found beside them, in two thirds of the time that autograd takes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, labels: Tensor, spread: float, tightness: float, scaled: bool
+    ) -> Tensor:  # fmt: skip
+        same = labels[:, None] == labels
+        share = same.to(features.dtype)
+        # Each sample stands for its label's center, so that the number of labels need not be known: pairs of centers
+        # are counted once where those of samples are divided by how often either label occurs.
+        once = 1 / share.sum(1)
+        there = once.sum().round()
+        apart = (labels[:, None] - labels).abs_().to(features.dtype)
+        if scaled:
+            apart = torch.where(same, 0.0, apart - apart.masked_fill(same, torch.inf).min())
+            apart = apart / apart.max().clamp(min=_TINY)
+        weights = apart.mul_(once[:, None]).mul_(once).mul_(-spread / (there * (there - 1)).clamp_(min=1))
+        sums = share @ features  # a sum points where a mean does
+        lengths = torch.linalg.vector_norm(torch.stack((sums, features)), dim=2, keepdim=True).clamp_(min=_TINY)
+        centers, own = sums / lengths[0], features / lengths[1]
+        far = torch.addmm(features.new_full((), 2.0), centers, centers.T, alpha=-2).clamp_(min=_TINY).sqrt_()
+        off = own - centers
+        distance = torch.linalg.vector_norm(off, dim=1, keepdim=True)
+        away = (distance > _NEAR).to(features.dtype)
+        away *= tightness / away.sum().clamp_(min=1)
+        pull = off.mul_(away / distance.clamp(min=_NEAR))
+        push = torch.where(far > _NEAR, weights / far, 0.0) @ centers  # of one of a pair: the other comes by symmetry
+        to_centers = share @ _along(push.mul_(-2).sub_(pull), centers, lengths[0])
+        ctx.save_for_backward(to_centers.add_(_along(pull, own, lengths[1])))
+        return torch.dot(weights.flatten(), far.flatten()) + torch.dot(away.flatten(), distance.flatten())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (found,) = ctx.saved_tensors
+        return found * gradients[0], None, None, None, None
+
+
+def _along(gradient: Tensor, directions: Tensor, lengths: Tensor) -> Tensor:
+    """Return the gradient by vectors of what it is by their directions, shape ``(n, d)``."""
+    return (gradient - directions * (gradient * directions).sum(1, keepdim=True)).div_(lengths)
 
 
 class OrdinalEntropy(Part):
@@ -69,5 +105,7 @@ class OrdinalEntropy(Part):
     def penalty(self, step: Step) -> Tensor:
         """Return the weighted terms of the batch."""
         assert step.features is not None
-        spread, tight = ordinal_entropy(step.features.float(), step.targets / self.target_scale, scaled=self.scaled)
-        return self.spread * spread + self.tightness * tight
+        labels = step.targets / self.target_scale
+        return ordinal_entropy(
+            step.features.float(), labels, spread=self.spread, tightness=self.tightness, scaled=self.scaled
+        )

@@ -98,16 +98,27 @@ def test_ordinal_entropy_is_its_definition(scaled, seed):
         for f, y in zip(features, labels, strict=True)
     ]
     off = [distance for distance in off if distance > 1e-6]
-    spread, tight = ordinal_entropy(features, labels, scaled=scaled)
+    spread, tight = (
+        ordinal_entropy(features, labels, scaled=scaled, **{other: 0.0}) for other in ("tightness", "spread")
+    )
     assert spread.item() == pytest.approx(-np.mean(apart * far) if len(pairs) else 0, rel=1e-6, abs=1e-9)
     assert tight.item() == pytest.approx(np.mean(off) if off else 0, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_gradient_of_ordinal_entropy_is_that_of_its_values(scaled):
+    torch.manual_seed(0)
+    features = torch.randn(12, 5, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([1.0, 1, 2, 2, 2, 5, 5, 9, 9, 9, 9, 9.5], dtype=torch.float64)
+    for weights in ((1.0, 0.0), (0.0, 1.0), (0.3, 2.0)):
+        given = dict(zip(("spread", "tightness"), weights, strict=True)) | {"scaled": scaled}
+        assert torch.autograd.gradcheck(lambda x: 3 * ordinal_entropy(x, labels, **given), features)  # noqa: B023
+
+
 def test_a_batch_of_one_label_has_no_spread_and_a_gradient_that_is_finite():
     features = torch.randn(4, 3, requires_grad=True)
-    spread, tight = ordinal_entropy(features, torch.ones(4))
-    (spread + tight).backward()
-    assert spread.item() == 0
+    ordinal_entropy(features, torch.ones(4)).backward()
+    assert ordinal_entropy(features, torch.ones(4), tightness=0).item() == 0
     assert features.grad.isfinite().all()
 
 
