@@ -43,9 +43,7 @@ class _Terms(torch.autograd.Function):
     """The terms with their gradient found beside them, in two thirds of the time that autograd takes."""
 
     @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, labels: Tensor, spread: float, tightness: float, scaled: bool
-    ) -> Tensor:  # fmt: skip
+    def forward(ctx: Any, features: Tensor, labels: Tensor, spread: float, tightness: float, scaled: bool) -> Tensor:
         same = labels[:, None] == labels
         share = same.to(features.dtype)
         # Each sample stands for its label's center, so that the number of labels need not be known: pairs of centers
