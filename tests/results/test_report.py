@@ -197,21 +197,20 @@ def test_several_datasets_are_ranked_and_drawn_in_processes(tmp_path: Path, make
     pytest.importorskip("matplotlib")
     for name in ("toy", "game"):
         for place, method in enumerate(("VANILLA", "INV", "SQINV")):
-            make_toy(method, error=1.0 + place, name=name)
+            make_toy(method, error=1.0 + place, name=name).labels_path.unlink()  # and with it five figures
     text = report.page([tmp_path], processes=2)
     pictures = [a for tag, a in Page(text).tags if tag == "img"]
     shown = [(a["alt"] or "").partition(": ")[0] for a in pictures]
-    assert shown == ["Over datasets"] * 2 + ["GAME-DIR"] * 6 + ["TOY-DIR"] * 6
+    assert shown == ["Over datasets", "Over datasets", "GAME-DIR", "TOY-DIR"]
     assert "by MAE of few" in (pictures[1]["alt"] or "")
     assert "<code>dir-bench plot cd --metric mae --region few</code>" in text
-    alone = report.page([tmp_path / "game"])  # drawn in this process
-    assert pictures[2:8] == [a for tag, a in Page(alone).tags if tag == "img"]
+    assert text == report.page([tmp_path])
 
 
 def test_too_few_methods_are_not_ranked(tmp_path: Path, make_toy: Make) -> None:
     pytest.importorskip("matplotlib")
-    make_toy("VANILLA")
-    make_toy("VANILLA", name="game")
+    for name in ("toy", "game"):
+        make_toy("VANILLA", name=name).labels_path.unlink()
     assert "<li>cd --metric mae --region all: ranks over datasets need 3 methods" in report.page([tmp_path])
 
 
