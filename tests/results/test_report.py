@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 
 from dir_bench.cli import main
-from dir_bench.errors import UserError
+from dir_bench.errors import RunFailed, UserError
 from dir_bench.labels.regions import FEW, MANY, MEDIUM
 from dir_bench.results import report
 from dir_bench.results.export import render
 from dir_bench.results.records import collect
+from dir_bench.results.report import figures as drawing
 from dir_bench.results.store import RunFolder
 from dir_bench.results.tables import summarise
 
@@ -205,6 +206,14 @@ def test_several_datasets_are_ranked_and_drawn_in_processes(tmp_path: Path, make
     assert "by MAE of few" in (pictures[1]["alt"] or "")
     assert "<code>dir-bench plot cd --metric mae --region few</code>" in text
     assert text == report.page([tmp_path])
+
+
+def test_a_process_that_was_ended_is_said_in_a_sentence_about_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        drawing, "run_all", lambda *_: (pair for pair in [(0, RunFailed("goes on from its checkpoint"))])
+    )
+    with pytest.raises(RunFailed, match=r"drew figures was ended, .*: name fewer runs, or add --no-figures"):
+        drawing.draw_each([None, None], processes=2)  # type: ignore[list-item]
 
 
 def test_too_few_methods_are_not_ranked(tmp_path: Path, make_toy: Make) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dir_bench.errors import UserError
+from dir_bench.errors import RunFailed, UserError
 from dir_bench.evaluation.extra import merit
 from dir_bench.results.plots import PLOTS, Options, draw
 from dir_bench.results.plots.runs import Group, group_records, readable
@@ -63,8 +63,11 @@ def _drawn(parts: Sequence[tuple[Table, pd.DataFrame]], processes: int) -> Itera
         return
     with closing(run_all(_draw_part, parts, [{}] * processes)) as results:
         for place, figures in results:
-            if isinstance(figures, Exception):
-                raise figures
+            if isinstance(figures, Exception):  # what it says of runs is not about a page
+                raise RunFailed(
+                    "a process that drew figures was ended, often for the memory that ran out: name fewer runs, or add "
+                    "--no-figures"
+                ) from figures
             yield place, figures
 
 
