@@ -1,6 +1,7 @@
 """The `dir-bench` command: verbs that call the library. Nothing heavy is imported before a verb needs it."""
 
 import argparse
+import gc
 import logging
 import os
 import re
@@ -80,8 +81,15 @@ sweeps (configs/sweep/):
 """
 
 
+_NEW_OBJECTS = 50_000
+"""After so many the youngest are looked through for cycles."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    # What is imported, composed and read at the start stays; looking through all of it for cycles after each 700 new
+    # objects, as Python does, is a tenth of the wait for an answer.
+    gc.set_threshold(_NEW_OBJECTS)
     try:
         code = _main(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -154,9 +162,11 @@ def train(arguments: list[str]) -> int:
         return 0
     job = config.compose_job(overrides, asked.config_dir)
     from dir_bench.resolved import resolve
+
+    run = resolve(job.config)  # data that are missing are said before Hydra makes ready
     from dir_bench.sweeps.job import TrainJobs
 
-    task = TrainJobs(run=resolve(job.config))  # data that are missing are said before Hydra makes ready
+    task = TrainJobs(run=run)
     stopped = _until_stopped(partial(job.run, task))
     return max((result.exit_code for result in task.results), default=0) if stopped is None else stopped
 

@@ -132,13 +132,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
         assert (ended.returncode, ended.stderr) == (141, "")
 
 
-def test_missing_data_are_said_without_torch(tmp_path):
-    heavy = "{'torch', 'torchvision', 'pandas', 'scipy'}"
-    code = "import sys; from dir_bench.cli import main; "
-    code += "print([main(['train', f'dataset={name}']) for name in ('agedb', 'table', 'shhs')]); "
+def test_missing_data_are_said_before_what_only_training_needs(tmp_path):
+    heavy = "{'torch', 'torchvision', 'pandas', 'scipy', 'rich', 'PIL.Image', 'filelock', 'edfio'}"
+    code = "import sys; from dir_bench.cli import main; names = 'agedb', 'table', 'shhs', 'sts_b', 'nyud2', 'vader'; "
+    code += "print([main(['train', f'dataset={name}']) for name in names]); "
     code += f"print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.splitlines() == ["[2, 2, 2]", "[]"]
+    assert done.stdout.splitlines() == ["[2, 2, 2, 2, 2, 2]", "[]"]
     assert "dir-bench data fetch agedb" in done.stderr
     assert "dataset.source.path=FILE" in done.stderr
     assert "missing SHHS-DIR" in done.stderr

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash
@@ -38,8 +37,10 @@ from dir_bench.lazy import Lazy
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from PIL import Image
     from torch import Tensor
 else:
+    Image = Lazy("PIL.Image")
     torch = Lazy("torch")
     pd = Lazy("pandas")
 

@@ -20,19 +20,22 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import yaml
-from filelock import FileLock, Timeout
 
 from dir_bench.atomic import json_text, plain, remove_leftovers, write_json, write_npz, write_text
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, read_npz
 from dir_bench.files.plain import NotThere, fault
 from dir_bench.files.values import Damaged, fault_of, read_bytes, read_json, read_text, read_yaml
+from dir_bench.lazy import Lazy
 from dir_bench.results import content
 
 if TYPE_CHECKING:
+    import filelock
     import pandas as pd
 
     from dir_bench.labels import TargetBins
+else:
+    filelock = Lazy("filelock")
 
 State = Literal["new", "running", "failed", "interrupted", "done", "broken"]
 STATES: tuple[State, ...] = get_args(State)
@@ -295,10 +298,10 @@ class RunFolder:
             UserError: If another live process is at this run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_path, timeout=-1 if wait else _LOCK_SECONDS)
+        lock = filelock.FileLock(self.lock_path, timeout=-1 if wait else _LOCK_SECONDS)
         try:
             lock.acquire()
-        except Timeout:
+        except filelock.Timeout:
             raise UserError(
                 f"Another process is at this run{self._owner()}: {self.path} is left to it; "
                 "wait for it to end, or stop it, and start again."
@@ -353,9 +356,9 @@ class RunFolder:
         except OSError:
             return False
         try:
-            with FileLock(self.lock_path, timeout=0):
+            with filelock.FileLock(self.lock_path, timeout=0):
                 return False
-        except Timeout:
+        except filelock.Timeout:
             return True
         except OSError:  # someone else's results, to read and not to lock: no process of ours is there
             return False

@@ -9,16 +9,15 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from dir_bench.atomic import write_text
+from dir_bench.bars import progress_bar
 from dir_bench.labels.regions import REGIONS
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
 from dir_bench.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -42,13 +41,7 @@ class Recorder:
     def __enter__(self) -> "Recorder":
         self._last = (time.monotonic(), None)  # where a resumed run stands, its first step tells
         if self.active and self.config.trainer.progress and sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar = progress_bar()
             self._task = self._bar.add_task("training", total=self.trainer.total_steps)
             self._bar.start()
         return self

@@ -1,12 +1,20 @@
 """Made-up rooms in NYUD2-DIR's on-disk format: pictures of 640 × 480 and depth as 8- or 16-bit PNG."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from dir_bench.errors import UserError
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    from PIL import Image
+else:
+    Image = Lazy("PIL.Image")
 
 MADE_UP = "standin_room"
 """Scenes of stand-ins begin with this, so that `data check` tells them from the real ones."""

@@ -1,21 +1,24 @@
 """Fetch the published files of a dataset: what is missing, from where, and into which place."""
 
+from __future__ import annotations
+
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from dir_bench.bars import progress_bar
 from dir_bench.datasets.download.archives import Report, Unusable, unpack
 from dir_bench.datasets.download.remote import Remote
 from dir_bench.datasets.download.transfer import discard, download, require_space, write_failure
 from dir_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def fetch(
@@ -47,7 +50,7 @@ def fetch(
             with FileLock(folder / ".fetch.lock", timeout=0):
                 missing = _missing(remotes, folder)
                 _require_room(missing, folder)
-                with _bar(progress) as bar:
+                with progress_bar("bytes", shown=progress) as bar:
                     for remote in missing:
                         _fetch(remote, folder, mirror, bar)
         except Timeout as error:
@@ -73,7 +76,7 @@ def unpack_own(archive: Path, folder: Path | str, *, progress: bool = True) -> s
     try:
         folder.mkdir(parents=True, exist_ok=True)
         require_space(folder, archive.stat().st_size, archive.name)
-        with FileLock(folder / ".fetch.lock", timeout=0), _bar(progress) as bar:
+        with FileLock(folder / ".fetch.lock", timeout=0), progress_bar("bytes", shown=progress) as bar:
             placed = unpack(archive, folder, (), 0, _reporter(bar, f"unpacking {archive.name}"))
     except Unusable as error:
         raise UserError(f"{archive} {error}: nothing was taken from it") from error
@@ -172,18 +175,6 @@ def _line(remote: Remote, folder: Path, fetched: bool) -> str:
     root = folder / remote.subfolder
     where = ", ".join(str(root / name) for name in remote.members or (remote.name,))
     return f"{remote.name}: {'fetched' if fetched else 'already there'} ({where})"
-
-
-def _bar(progress: bool) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    shown = progress and sys.stderr.isatty()
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
 
 
 def _reporter(bar: Progress, text: str) -> Report:

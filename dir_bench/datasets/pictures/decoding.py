@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from PIL import UnidentifiedImageError
 
+from dir_bench.bars import progress_bar
 from dir_bench.errors import UserError
 from dir_bench.files.plain import NotThere, read_plain, status
 from dir_bench.lazy import Lazy
@@ -33,8 +31,10 @@ from dir_bench.parallel import ahead
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
     from torchvision.transforms.v2 import functional as transforms
 else:
+    Image = Lazy("PIL.Image")
     torch = Lazy("torch")
     transforms = Lazy("torchvision.transforms.v2.functional")
 
@@ -53,7 +53,7 @@ ORIENTATION = 0x0112
 TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """Value of the EXIF tag to quarter turns (counterclockwise), and whether the picture is then mirrored left to right."""
 # Pillow refuses bombs; what it only warns of, from half of that on, may be a photograph.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit .* decompression bomb")
 MEND = "replace the file or take its row out of the list"
 
 
@@ -233,13 +233,12 @@ def in_threads(
 
     With `workers` threads; with 0, in this one. Results wait for no more than two steps of each thread.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
 
     def work(chunk: Sequence[Item]) -> list[Result]:
         return [function(item) for item in chunk]
 
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(title, total=len(items))
         for results in ahead(work, chunks, workers):
             bar.advance(task, len(results))

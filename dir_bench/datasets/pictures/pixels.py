@@ -20,10 +20,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from dir_bench.atomic import write_json
 from dir_bench.datasets.base import IntArray
@@ -32,6 +31,12 @@ from dir_bench.datasets.pictures.decoding import Decoder, Pixels, decode_all, ra
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import map_npy
 from dir_bench.files.plain import available_memory
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import filelock
+else:
+    filelock = Lazy("filelock")
 
 log = logging.getLogger("dir_bench")
 
@@ -224,11 +229,11 @@ def _about(n: int, decoder: Decoder) -> dict[str, Any]:
 @contextmanager
 def _locked(entry: Path, title: str) -> Iterator[None]:
     """Keep other processes from this entry; wait if one is at it. The folder is made if there is none."""
-    lock = FileLock(_lock_path(entry))
+    lock = filelock.FileLock(_lock_path(entry))
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=1)
-    except Timeout:
+    except filelock.Timeout:
         log.info("another run is decoding %s: waiting for it", title)
         lock.acquire()
     except OSError as error:
@@ -317,7 +322,7 @@ def _remove(entry: Path, *, leftovers_only: bool = False) -> bool:
     """
     temporary = _temporary(entry)
     try:
-        with FileLock(_lock_path(entry), timeout=0):
+        with filelock.FileLock(_lock_path(entry), timeout=0):
             shutil.rmtree(temporary, ignore_errors=True)
             if entry.exists() and not leftovers_only:
                 entry.rename(temporary)  # first, for a removal that is killed half-way

@@ -1,13 +1,20 @@
 """EDF files as recorders write them: with decimal commas, fields that end at a NUL, or no count of records."""
 
+from __future__ import annotations
+
 import mmap
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-
-import edfio
+from typing import TYPE_CHECKING
 
 from dir_bench.files.plain import open_plain
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import edfio
+else:
+    edfio = Lazy("edfio")
 
 FIXED, SIGNAL = 256, 256
 """Bytes of the header that all files have, and of each signal's part."""

@@ -7,6 +7,8 @@ Channel names, rates and the history of the airflow sensor: NSRR, "Montage and S
 Notes" of SHHS1 and SHHS2 (sleepdata.org; repository nsrr/shhs-documentation, pages 08 to 11).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +16,6 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import edfio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from dir_bench.errors import UserError, nearest
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
+    import edfio
     from scipy import fft
     from scipy import signal as scipy_signal
 else:

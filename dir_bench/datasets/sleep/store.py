@@ -7,27 +7,30 @@
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dir_bench import workers
 from dir_bench.atomic import remove_leftovers, write_json, write_npy
+from dir_bench.bars import progress_bar
 from dir_bench.datasets.base import file_hash
 from dir_bench.datasets.sleep.signals import ExcludedRecording, FeatureSettings, extract, read_recording
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import map_npy
+from dir_bench.lazy import Lazy
+
+if TYPE_CHECKING:
+    import filelock
+else:
+    filelock = Lazy("filelock")
 
 VERSION = 1
 """Of the features: to be raised when the same recording and settings would give others."""
@@ -100,9 +103,9 @@ def prepare(recordings: Sequence[Path], folder: Path, settings: Settings, proces
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "prepare.lock", timeout=0):
+        with filelock.FileLock(folder / "prepare.lock", timeout=0):
             return _prepare(recordings, folder, settings, processes)
-    except Timeout:
+    except filelock.Timeout:
         raise UserError(f"another process is preparing {folder}: wait until it has ended") from None
 
 
@@ -110,9 +113,7 @@ def _prepare(recordings: Sequence[Path], folder: Path, settings: Settings, proce
     remove_leftovers(folder)
     missing = [path for path in recordings if lookup(path, folder) is None]
     failures: list[str] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("preparing recordings", total=len(recordings), completed=len(recordings) - len(missing))
         if processes == 1:
             for path in missing:

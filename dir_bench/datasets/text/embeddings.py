@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from dir_bench.atomic import write_npz
 from dir_bench.datasets.arrays import ArraySplit
@@ -28,8 +27,10 @@ from dir_bench.files.arrays import Expect, read_npz
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
+    import filelock
     import pandas as pd
 else:
+    filelock = Lazy("filelock")
     pd = Lazy("pandas")
 
 Floats = npt.NDArray[np.float32]
@@ -176,7 +177,7 @@ def embed(sentences: Sequence[str], encoder: Encoder, cache_dir: Path) -> Floats
     shape = (len(sentences), encoder.width)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with filelock.FileLock(path.with_suffix(".lock")):
             if (kept := _kept(path, shape)) is not None:
                 return kept
             made = _encode(sentences, encoder)

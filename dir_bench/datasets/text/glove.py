@@ -3,7 +3,6 @@
 import hashlib
 import io
 import logging
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dir_bench.atomic import replace_with
+from dir_bench.bars import progress_bar
 from dir_bench.datasets.text.vocabulary import PADDING, UNKNOWN
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, read_npy
@@ -125,11 +123,9 @@ def _wrong_line(path: Path, number: int, line: bytes, dim: int) -> UserError:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a text file or of the one in a zip, with a progress bar if there is a terminal."""
-    columns = (TextColumn("reading GloVe"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     try:
-        with _open(path) as (file, size), bar:
-            task, done = bar.add_task("", total=size), 0
+        with _open(path) as (file, size), progress_bar("bytes") as bar:
+            task, done = bar.add_task("reading GloVe", total=size), 0
             for number, line in enumerate(file):
                 done += len(line)
                 if number % 4096 == 0:
