@@ -4,7 +4,7 @@
     python scripts/bench_tables.py --runs 500 --keep RUNS
 
 Prints the seconds of reading the records, of the whole table in each format, and of the command in a process of its
-own; the bar is 5 s for the command.
+own; the bar is 3 s for the command.
 """
 
 import argparse

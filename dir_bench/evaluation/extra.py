@@ -76,7 +76,7 @@ def extra_terms(name: str) -> ExtraTerms | None:
 
 def more_is_better(metric: str) -> bool:
     """Tell of any metric that a table may show whether more of it is better."""
-    return metric in HIGHER or metric.endswith("_score") or metric in _higher()
+    return metric in HIGHER or metric.endswith("_score") or metric in _higher_here() or metric in _higher_elsewhere
 
 
 def merit(metric: str, value: float) -> float:
@@ -93,9 +93,10 @@ def arrow(metric: str) -> str:
     return "" if metric in NEUTRAL else "↑" if more_is_better(metric) else "↓"
 
 
-def _higher() -> set[str]:
+@cache
+def _higher_here() -> frozenset[str]:
     rooms = [f"{_HOME}.{name}.metrics" for name in names() if name != NONE]
-    return {metric for room in rooms for metric in import_module(room).HIGHER} | _higher_elsewhere
+    return frozenset(metric for room in rooms for metric in import_module(room).HIGHER)
 
 
 _higher_elsewhere: set[str] = set()

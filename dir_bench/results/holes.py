@@ -50,15 +50,16 @@ def missing_rows(title: str, runs: pd.DataFrame, papers: Sequence[str], presets:
         wanted += [row for row in main if _kinds(row) <= kinds]
     for paper in papers:
         wanted += [row for row in published.methods(title, paper=paper) if row not in main]
-    names = dict.fromkeys(published.derived_name(title, row) for row in wanted)
+    names = [name for name in dict.fromkeys(published.derived_name(title, row) for row in wanted) if name not in have]
+    if not names:
+        return []
     one_a_row = runs.drop_duplicates("label")  # its runs differ in the seed
     protocol = _protocol(shlex.split(command) for command in one_a_row["command"])
     holes = []
     for name in names:
-        if name not in have:
-            method = overrides(name)
-            known = method[0].removeprefix("method=") in (presets or ())
-            holes.append(Hole(name, (*protocol, *method) if known else ()))
+        method = overrides(name)
+        known = method[0].removeprefix("method=") in (presets or ())
+        holes.append(Hole(name, (*protocol, *method) if known else ()))
     return holes
 
 

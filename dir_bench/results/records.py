@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, count, product
 from pathlib import Path
 from string import ascii_lowercase
@@ -110,15 +111,15 @@ def _walk(top: str, seen: set[tuple[int, int]], unread: Callable[[Path, OSError]
                 continue
             seen.add((found.st_dev, found.st_ino))
             with os.scandir(folder) as entries:
-                inside = sorted(entries, key=lambda entry: entry.name, reverse=True)
+                inside = list(entries)
         except OSError as error:
             unread(Path(folder), error)
             continue
-        folders = [entry for entry in inside if _is_folder(entry)]
-        if any(entry.name in MARKERS and entry not in folders for entry in inside):
+        if any(entry.name in MARKERS and not _is_folder(entry) for entry in inside):
             yield RunFolder(folder)
-        else:
-            stack += [entry.path for entry in folders if not entry.name.startswith(".")]
+            continue
+        below = (entry for entry in inside if not entry.name.startswith(".") and _is_folder(entry))
+        stack += sorted((entry.path for entry in below), reverse=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -156,7 +157,7 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         "monitor": _monitor(metrics.get("monitor") or {}),
         "selected_at": (metrics.get("monitor") or {}).get("best"),
         "table_metrics": ",".join(metrics.get("table_metrics") or ()),
-        "command": shlex.join(metrics.get("command") or ()),
+        "command": " ".join(map(_quoted, metrics.get("command") or ())),
         "commit": _commit(environment),
         "release": str(environment.get("dir_bench") or ""),
         "departures": None if departures is None else "\n".join(departures),
@@ -164,6 +165,10 @@ def _read(folder: RunFolder, problems: list[Problem]) -> dict[str, Any] | None:
         "note": metrics.get("note") or "",
         "test": metrics["test"],
     }
+
+
+_quoted = lru_cache(4096)(shlex.quote)
+"""Of a word of a command; the runs of a sweep share nearly all of theirs."""
 
 
 def relevance_text(points: Iterable[Sequence[float]]) -> str:
@@ -288,9 +293,8 @@ def _frame(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             numbers["value"] += [math.nan if values[metric] is None else values[metric] for metric in metrics]
             numbers["count"] += [values["count"]] * len(metrics)
         sizes.append(len(numbers["value"]) - before)
-    which = np.repeat(np.arange(len(runs)), sizes)
-    columns: dict[str, Any] = dict(numbers)
-    for name in COLUMNS:
-        if name not in numbers:
-            columns[name] = np.array([run[name] for run in runs], dtype=object)[which]
-    return pd.DataFrame({name: columns[name] for name in COLUMNS}).astype({"seed": int, "count": int, "value": float})
+    of_run = {name: np.array([run[name] for run in runs], dtype=object) for name in COLUMNS if name not in numbers}
+    # pandas looks at each value for what a column is of: at those of a run once, not beside each of its numbers.
+    repeated = pd.DataFrame(of_run).take(np.repeat(np.arange(len(runs)), sizes)).reset_index(drop=True)
+    records = pd.concat([repeated, pd.DataFrame(numbers)], axis=1)[list(COLUMNS)]
+    return records.astype({"seed": int, "count": int, "value": float})

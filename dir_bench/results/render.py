@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleRenderable, Group
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group
 from rich.measure import Measurement
-from rich.table import Table as RichTable
-from rich.text import Text
+from rich.text import Span, Text
 
 from dir_bench.evaluation.extra import FURTHER, NEUTRAL, UNCERTAINTY, arrow
 from dir_bench.files.values import visible
@@ -270,59 +268,103 @@ def text(tables: Sequence[Table], problems: Sequence[Problem], width: int | None
 
 
 def _text_table(table: Table, width: int, colour: bool | None) -> str:
-    grids = [_text_grid(table, table.columns)]
-    if _measure(grids[0]).maximum > width:  # one grid a metric
-        blocks = [list(block) for _, block in groupby(table.columns, key=lambda column: column[0])]
-        grids = [_text_grid(table, block) for block in blocks]
+    shown, places = list(lines(table, table.columns)), range(len(table.columns))
+    grids = [_text_grid(table, shown, places)]
+    if grids[0].widest > width:  # one grid a metric
+        blocks = [list(block) for _, block in groupby(places, key=lambda place: table.columns[place][0])]
+        grids = [_text_grid(table, shown, block) for block in blocks]
     text = "\n".join([f"{visible(table.title)}\n", *(as_text(grid, width, colour) for grid in grids)]) + "\n"
     below = [*notes(table, "*", "°")]
     below += [f"{missing}{f': {command}' if command else ''}" for missing, command in holes(table)]
     return text + "".join(f"{visible(line)}\n" for line in below)
 
 
-def _text_grid(table: Table, columns: Sequence[Column]) -> RichTable:
+def _text_grid(table: Table, shown: Sequence[Line], places: Sequence[int]) -> "_Grid":
+    """Return the lines of a table with the cells of some of its columns."""
     marks = 1 if table.compared is None else 2
     body: list[list[Text | str]] = []
-    for line in lines(table, columns):
+    for line in shown:
         row = line.kind == "row"
         style = "" if row else "dim"
-        cells = [Text(f"{c.text}{_mark(c):<{marks}}", style="bold" if c.best else style) for c in line.cells]
-        body.append([Text(visible(line.label) if row else f"  {visible(line.label)}", style=style), line.seeds, *cells])
+        cells = [_styled(f"{c.text}{_mark(c):<{marks}}", "bold" if c.best else style)
+                 for c in map(line.cells.__getitem__, places)]  # fmt: skip
+        body.append([_styled(visible(line.label) if row else f"  {visible(line.label)}", style), line.seeds, *cells])
     pad = " " * marks
-    heads = [f"{visible(heading(metric))}{pad}\n{visible(region)}{pad}" for metric, region in columns]
+    heads = [f"{visible(heading(metric))}{pad}\n{visible(region)}{pad}"
+             for metric, region in map(table.columns.__getitem__, places)]  # fmt: skip
     return _grid(["method", "\nseeds", *heads], body)
+
+
+def _styled(text: str, style: str) -> Text | str:
+    return Text(text, style) if style else text
 
 
 def _mark(cell: Shown) -> str:
     return ("*" if cell.best else "°" if cell.near else "") + cell.tested
 
 
-def _grid(headings: Sequence[str], body: Sequence[Sequence[Text | str]]) -> RichTable:
-    """Return a grid whose first column may be folded and whose numbers may not be cut.
-
-    All numbers of a line are one cell: rich lays out each cell for itself, which takes seconds for some thousands.
-    """
-    first = [headings[0], *(str(line[0]) for line in body)]
+def _grid(headings: Sequence[str], body: Sequence[Sequence[Text | str]]) -> "_Grid":
+    """Return a grid; heads may have several lines, of which the first column's is the last."""
     heads = list(zip(*(head.splitlines() for head in headings[1:]), strict=True))
-    columns = zip(*heads, *(line[1:] for line in body), strict=True)
-    widths = [max(cell_len(str(cell)) for cell in column) for column in columns]
-    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
-    top = "\n" * (len(heads) - 1)
-    grid.add_column(f"{top}{headings[0]}", overflow="fold", min_width=min(max(map(cell_len, first)), _LABEL))
-    numbers = "\n".join(_joined(head, widths).plain for head in heads)
-    grid.add_column(numbers, no_wrap=True, width=sum(widths) + 2 * (len(widths) - 1))
-    for line in body:
-        grid.add_row(line[0], _joined(line[1:], widths))
-    return grid
+    rows = [*heads, *(line[1:] for line in body)]
+    widths = [max(cell_len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    first: list[Text | str] = [*[""] * (len(heads) - 1), headings[0], *(line[0] for line in body)]
+    return _Grid(first, [_flush_right(cells, widths) for cells in rows], len(heads), sum(widths) + 2 * len(widths) - 2)
 
 
-def _joined(cells: Sequence[Text | str], widths: Sequence[int]) -> Text:
-    """Return cells as one, each flush right in its width."""
-    joined = Text()
-    for place, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        joined.append(" " * (width - cell_len(str(cell)) + (2 if place else 0)))
-        joined.append(cell)
-    return joined
+def _flush_right(cells: Sequence[Text | str], widths: Sequence[int]) -> Text:
+    """Return cells as one text, two spaces apart, each flush right in its width."""
+    parts, spans, end = [], [], 0
+    for cell, width in zip(cells, widths, strict=True):
+        text = str(cell)
+        parts.append(" " * (width - cell_len(text)) + text)
+        end += len(parts[-1])
+        if isinstance(cell, Text):
+            spans.append(Span(end - len(text), end, cell.style))
+        end += 2
+    return Text("  ".join(parts), spans=spans)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Lines for `rich` whose first column may be folded and whose numbers may not be cut, with a rule below the heads.
+
+    Laid out here: rich's own table weighs and wraps each cell for itself, which takes seconds for some thousands.
+    """
+
+    first: Sequence[Text | str]
+    numbers: Sequence[Text]
+    heads: int
+    numbers_width: int
+
+    @property
+    def widest(self) -> int:
+        """Characters of a line where nothing is folded."""
+        return self._first_width + 2 + self.numbers_width
+
+    @property
+    def narrowest(self) -> int:
+        """Characters of a line where no word of the first column, nor a short label, is cut."""
+        longest = max(cell_len(word) for cell in self.first for word in str(cell).split())
+        return max(longest, min(self._first_width, _LABEL)) + 2 + self.numbers_width
+
+    @property
+    def _first_width(self) -> int:
+        return max(cell_len(str(cell)) for cell in self.first)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(self.narrowest, self.widest)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        width = min(self.widest, max(options.max_width, self.narrowest)) - 2 - self.numbers_width
+        made = []
+        for place, (first, numbers) in enumerate(zip(self.first, self.numbers, strict=True)):
+            if place == self.heads:
+                made.append(Text("─" * (width + 2 + self.numbers_width)))
+            label = first if isinstance(first, Text) else Text(first)
+            top, *more = label.wrap(console, width, overflow="fold") if cell_len(label.plain) > width else [label]
+            made += [Text.assemble(top, " " * (width - cell_len(top.plain) + 2), numbers), *more]
+        yield Text("\n", no_wrap=True, overflow="ignore").join(made)
 
 
 def _measure(renderable: ConsoleRenderable) -> Measurement:

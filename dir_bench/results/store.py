@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -182,7 +183,7 @@ class RunFolder:
         except NotThere:
             return ""
 
-    def read_status(self) -> dict[str, Any]:
+    def read_status(self) -> Mapping[str, Any]:
         """Return what status.json holds, empty if there is none; Damaged if it cannot be that of a run."""
         return self._read(f"{self.path}/status.json", content.STATUS)
 
@@ -194,7 +195,7 @@ class RunFolder:
         except Damaged as error:
             return error.reason
 
-    def read_environment(self) -> dict[str, Any]:
+    def read_environment(self) -> Mapping[str, Any]:
         """Return what environment.json holds, empty if there is none; Damaged if it cannot be that of a run."""
         return self._read(f"{self.path}/environment.json", content.ENVIRONMENT)
 
@@ -279,13 +280,14 @@ class RunFolder:
         except UserError as error:
             raise Damaged(path, fault_of(path, error)) from error
 
-    def _read(self, path: Path | str, schema: content.Check) -> dict[str, Any]:
+    def _read(self, path: Path | str, schema: content.Check) -> Mapping[str, Any]:
         """Return a JSON file that fits a schema; empty if there is none."""
         try:
-            value: dict[str, Any] = _fit(path, read_json(path), schema)
+            return _parsed(read_bytes(path), schema)
         except NotThere:
             return {}
-        return value
+        except Damaged as error:
+            raise error.of(path) from None
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:
@@ -376,6 +378,13 @@ def _stat(path: str) -> os.stat_result | None:
         return os.stat(path)
     except OSError:
         return None
+
+
+@lru_cache(64)
+def _parsed(held: bytes, schema: content.Check) -> Mapping[str, Any]:
+    """Return what a JSON file says, if it fits; the runs of a sweep have environments that are the same to the byte."""
+    value: Mapping[str, Any] = _fit("", read_json("", held), schema)
+    return value
 
 
 def _fit(path: Path | str, value: Any, schema: content.Check) -> Any:

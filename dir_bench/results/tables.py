@@ -160,14 +160,16 @@ def _summarise_dataset(
     runs = records.drop_duplicates("path")
     every_seed = tuple(sorted(map(int, set(runs["seed"]))))
     rows = []
-    for label, part in runs.groupby("label", sort=False):
-        seeds = tuple(sorted(map(int, part["seed"])))
+    by_label: dict[str, list[dict[Any, Any]]] = {}
+    for run in runs[["label", "seed", "method", "command", "legend", "departures"]].to_dict("records"):
+        by_label.setdefault(run["label"], []).append(run)
+    for label, part in by_label.items():
+        seeds, first = tuple(sorted(run["seed"] for run in part)), part[0]
         missing = tuple(seed for seed in every_seed if seed not in seeds)
-        method, command = str(part["method"].iloc[0]), shlex.split(str(part["command"].iloc[0]))
-        fill = fill_command(command, missing) if command and missing else ""
+        fill = fill_command(shlex.split(first["command"]), missing) if first["command"] and missing else ""
         held = {column: cells[label, *column] for column in columns if (label, *column) in cells}
-        row = Row(str(label), method, seeds, missing, fill, held, *_printed(title, method, papers))
-        rows.append(replace(row, legend=part["legend"].iloc[0], departures=_departures(part["departures"])))
+        row = Row(label, first["method"], seeds, missing, fill, held, *_printed(title, first["method"], papers))
+        rows.append(replace(row, legend=first["legend"], departures=_departures(run["departures"] for run in part)))
     for hole in missing_rows(title, runs, papers, presets):
         fill = fill_command(hole.overrides, every_seed) if hole.overrides else ""
         numbers = _printed(title, hole.method, papers)
