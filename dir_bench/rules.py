@@ -26,6 +26,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("32-true", "64-true", "bf16-mixed", "16-mixed"),
 }
 """Every key whose value is one of a few words, with those words."""
+MEANT = {"trainer.cache=device": "trainer.samples_on=device"}
+"""What some write who look for another key."""
 
 
 MOST_BINS = 1_000_000
@@ -38,7 +40,9 @@ def check(config: Config) -> None:
     for key, choices in [*CHOICES.items(), *(item for group in groups for item in group.choices.items())]:
         value = look_up(config, key)
         if value not in choices:
-            raise UserError(f"{key}={value} is not a choice{nearest(str(value), choices)}: {', '.join(choices)}")
+            meant = MEANT.get(f"{key}={value}")
+            said = f"{', '.join(choices)}{f'; did you mean {meant}?' if meant else ''}"
+            raise UserError(f"{key}={value} is not a choice{nearest(str(value), choices)}: {said}")
     check_name(config.dataset.extra_errors)
     _check_numbers(config)
     _check_bins(config)

@@ -41,6 +41,7 @@ MISTAKES = [
     (["train", "+backbone.widht=3"], "has no setting 'widht'"),
     (["train", "dataset=arrays"], "dir-bench data sample arrays"),
     (["train", "trainer.accelerator=cuda", "dataset=gauge"], "trainer.accelerator=cuda"),
+    (["train", "trainer.cache=device"], "did you mean trainer.samples_on=device?"),
     (["data", "check", "arays"], "did you mean 'arrays'"),
     (["data", "sample", "arrays", "--size", "-5"], "--size -5"),
     (["data", "sample", "arrays", "--size", "0"], "--size 0"),

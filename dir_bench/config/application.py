@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from dir_bench.config import hydra_private
-from dir_bench.config.compose import errors_explained, register_schema, start, typed
+from dir_bench.config.compose import depends_on_choices, errors_explained, register_schema, start, typed
 from dir_bench.config.explain import explain
 from dir_bench.config.files import config_dir
 from dir_bench.errors import UserError
@@ -42,11 +42,11 @@ def compose_job(overrides: Sequence[str], extra_dir: str | None = None) -> Job:
 
 
 def multirun(overrides: Sequence[str], extra_dir: str | None, task: Callable[[Any], Any]) -> None:
-    """Let Hydra's launcher run the jobs that the task brings."""
+    """Let Hydra's launcher run the jobs that the task brings; their own settings went into their configs."""
     with errors_explained(overrides, extra_dir):
         application = start(extra_dir)
     try:
-        application.multirun(overrides, task)
+        application.multirun([text for text in overrides if not depends_on_choices(text)], task)
     except HydraException as error:
         raise UserError(explain(error)) from error
 

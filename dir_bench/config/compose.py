@@ -202,6 +202,15 @@ def to_dict(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
+def depends_on_choices(override: str) -> bool:
+    """Tell an override whose key there may be with some choices of a sweep alone, such as parts.head.sigma=1.
+
+    Hydra composes a sweep's settings without the choices that are swept over, and would refuse it.
+    """
+    key = override.lstrip("+~").partition("=")[0].partition("@")[0]
+    return key not in groups() and _free_form(key)
+
+
 def _free_form(key: str) -> bool:
     """Tell whether a dotted key lies in a node whose names are those of a `_target_`, not of the schema."""
     return any(key == node or key.startswith(f"{node}.") for node in _FREE_FORM)

@@ -44,3 +44,19 @@ def test_axes_expand_in_order():
     ]
     assert len(config.sweep_jobs(["seed=range(5,0,-2)"])) == 3
     assert len(config.sweep_jobs(["seed=shuffle(range(7))", "lds=shuffle(none,gaussian)"])) == 14
+
+
+def test_a_setting_of_some_choices_alone_can_be_swept_over_with_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overrides = ["method=gai,bni", "parts.head.sigma=1.0,2.0", "~parts.other", "hydra.job.name=named"]
+    seen = []
+
+    class Task:
+        jobs = checked = ()
+
+        def __setattr__(self, name, value):
+            seen.append((name, value))
+
+    config.multirun(overrides, None, Task())
+    assert seen == [("results", [])]
+    assert len(config.sweep_jobs(overrides[:2])) == 4
