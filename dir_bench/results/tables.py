@@ -156,7 +156,7 @@ def _summarise_dataset(
 ) -> Table:
     title = str(records["title"].iloc[0])
     columns = _columns(title, records, metrics, regions)
-    cells = _cells(records)
+    cells = _cells(records, columns)
     runs = records.drop_duplicates("path")
     every_seed = tuple(sorted(map(int, set(runs["seed"]))))
     rows = []
@@ -202,9 +202,11 @@ def _columns(
     return tuple((metric, region) for metric in metrics for region in regions)
 
 
-def _cells(records: pd.DataFrame) -> dict[tuple[Any, ...], Cell]:
-    """Return {(label, metric, region): cell} of what has a number."""
-    groups = records.dropna(subset="value").groupby(["label", "metric", "region"], sort=False)["value"]
+def _cells(records: pd.DataFrame, columns: Sequence[Column]) -> dict[tuple[Any, ...], Cell]:
+    """Return {(label, metric, region): cell} of what is shown and has a number."""
+    metrics, regions = ({column[place] for column in columns} for place in (0, 1))
+    shown = records["metric"].isin(metrics) & records["region"].isin(regions) & records["value"].notna()
+    groups = records[shown].groupby(["label", "metric", "region"], sort=False)["value"]
     stats = groups.agg(["mean", "std", "count"])
     return {
         key: Cell(mean, std if n > 1 else None, n)
