@@ -1,7 +1,6 @@
 """The `dir-bench` command: verbs that call the library. Nothing heavy is imported before a verb needs it."""
 
 import argparse
-import gc
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from dir_bench import commands
+from dir_bench import commands, cycles
 from dir_bench.errors import UserError, last_line, nearest, of_disk
 from dir_bench.files.values import visible
 
@@ -81,15 +80,8 @@ sweeps (configs/sweep/):
 """
 
 
-_NEW_OBJECTS = 50_000
-"""After so many the youngest are looked through for cycles."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    # What is imported, composed and read at the start stays; looking through all of it for cycles after each 700 new
-    # objects, as Python does, is a tenth of the wait for an answer.
-    gc.set_threshold(_NEW_OBJECTS)
     try:
         code = _main(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -137,7 +129,8 @@ def _main(arguments: list[str]) -> int:
 
 def train(arguments: list[str]) -> int:
     """Check the config (of every job of a sweep), then train; flags are Hydra's."""
-    from dir_bench import config
+    with cycles.unsought():
+        from dir_bench import config
 
     parser = config.args_parser()
     parser.prog = "dir-bench train"
@@ -160,10 +153,11 @@ def train(arguments: list[str]) -> int:
             config.compose(overrides, asked.config_dir)
         config.hydra_main([*flags, *overrides])
         return 0
-    job = config.compose_job(overrides, asked.config_dir)
-    from dir_bench.resolved import resolve
+    with cycles.unsought():
+        job = config.compose_job(overrides, asked.config_dir)
+        from dir_bench.resolved import resolve
 
-    run = resolve(job.config)  # data that are missing are said before Hydra makes ready
+        run = resolve(job.config)  # data that are missing are said before Hydra makes ready
     from dir_bench.sweeps.job import TrainJobs
 
     task = TrainJobs(run=run)

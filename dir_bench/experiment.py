@@ -179,8 +179,6 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
     if fabric.is_global_zero:
         write_npz(folder.labels_path, **label_record(config, task))
     with Recorder(folder, trainer, config, active=fabric.is_global_zero) as recorder:
-        trainer.report = recorder.record
-        trainer.tick = recorder.tick
         with enough_samples():
             trainer.fit()
         recorder.settle()

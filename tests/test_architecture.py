@@ -19,7 +19,7 @@ ALLOWED = {
     "evaluation": {"labels", "errors"},
     "toggles": {"labels", "errors", "methods", "schema"},
     "backbones": {"errors", "atomic"},
-    "results": {"labels", "evaluation", "schema", "errors", "atomic", "files", "lazy", "toggles", "workers"},
+    "results": {"labels", "evaluation", "schema", "errors", "atomic", "cycles", "files", "lazy", "toggles", "workers"},
     "files": {"errors", "lazy"},
 }
 """What a room may import of the package, beside itself; others are bound by `FORBIDDEN` alone."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dir_bench.backbones.base import Backbone
+from dir_bench.backbones.base import Backbone, sent
 from dir_bench.backbones.blending import Blend
 from dir_bench.backbones.packed_lstm import packed_lstm
 from dir_bench.errors import UserError
@@ -112,7 +112,7 @@ class BiLSTMPair(Backbone):
     def summarise(self, inputs: tuple[Any, ...]) -> Tensor:
         """Return the mean word vectors of a sample's texts side by side, ``(b, texts * word_dim)``: for distances."""
         words, lengths = self.embed(inputs)
-        means = words.sum(1) / lengths.to(words)[:, None]
+        means = words.sum(1) / sent(lengths, words.device).to(words)[:, None]
         return torch.cat(means.chunk(self.texts), dim=1)
 
     def spread(self) -> Tensor:
@@ -130,10 +130,14 @@ class BiLSTMPair(Backbone):
             candidate, gate = layer(words).chunk(2, dim=-1)
             gate = torch.sigmoid(gate)
             words = gate * words + (1 - gate) * torch.relu(candidate)
-        packed = pack_padded_sequence(self.dropout(words), lengths, batch_first=True, enforce_sorted=False)
+        # Sorted here: torch would do it with two copies that the host waits for.
+        descending, order = torch.sort(lengths, descending=True)
+        sort, restore, counts = sent(torch.stack([order, order.argsort(), lengths]), words.device)
+        packed = pack_padded_sequence(self.dropout(words).index_select(0, sort), descending, batch_first=True)
         encoded = packed_lstm(self.lstm, packed) if words.device.type == "cpu" else self.lstm(packed)[0]
-        outputs = self.dropout(pad_packed_sequence(encoded, batch_first=True, padding_value=0.0)[0])
-        beyond = torch.arange(outputs.shape[1], device=outputs.device) >= lengths.to(outputs.device)[:, None]
+        padded = pad_packed_sequence(encoded, batch_first=True, padding_value=0.0)[0]
+        outputs = self.dropout(padded.index_select(0, restore))
+        beyond = torch.arange(outputs.shape[1], device=outputs.device) >= counts[:, None]
         pooled: Tensor = outputs.masked_fill(beyond[:, :, None], -torch.inf).amax(dim=1)
         return pooled
 

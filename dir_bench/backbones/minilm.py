@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dir_bench.backbones.base import Backbone
+from dir_bench.backbones.base import Backbone, sent
 from dir_bench.errors import UserError
 
 WIDTH = 384
@@ -67,7 +67,7 @@ class MiniLM(Backbone):
 
     def encode(self, pieces: Tensor, lengths: Tensor) -> Tensor:
         """Return vectors of texts, shape ``(n, 384)``, from pieces ``(n, t)`` of which the first `lengths` count."""
-        inside = torch.arange(pieces.shape[1], device=pieces.device) < lengths.to(pieces.device)[:, None]
+        inside = torch.arange(pieces.shape[1], device=pieces.device) < sent(lengths, pieces.device)[:, None]
         states = self.network(input_ids=pieces, attention_mask=inside.long()).last_hidden_state
         means = (states * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True)
         return math.sqrt(WIDTH) * nn.functional.normalize(means, dim=1)

@@ -143,7 +143,7 @@ class TargetBins:
     def _index_tensor(self, targets: Any, torch: Any) -> Any:
         values = targets.detach().to(getattr(torch, self.precision))
         if self.rule == "truncate":
-            return self._truncate(values).clamp(0, len(self) - 1).to(torch.int64)
+            return self._truncate(values).nan_to_num(0.0).clamp(0, len(self) - 1).to(torch.int64)
         if (edges := self._on_device.get(values.device)) is None:
             # A copy, since these may not be written to; not by torch.tensor, over which torch.compile warns.
             edges = torch.as_tensor(self.edges.astype(self.precision), device=values.device)

@@ -44,7 +44,10 @@ class SAM(Part):
         with torch.no_grad():
             slopes = [parameter.grad for parameter in moved if parameter.grad is not None]
             norm = torch.stack(torch._foreach_norm(slopes)).norm()
-            torch._foreach_add_(moved, torch._foreach_mul(slopes, self.rho / (norm + 1e-12)))
+            steps = torch._foreach_mul(slopes, self.rho / (norm + 1e-12))
+            # In half precision the first gradients overflow, and the step is left out: batch norm must not see NaN.
+            there = norm.isfinite()
+            torch._foreach_add_(moved, [torch.where(there, step, 0.0) for step in steps])
         for parameter in moved:
             parameter.grad = None
         backward()

@@ -158,7 +158,7 @@ class HCA(Head):
             scores = student
         else:
             said = [s.log_softmax(1) if self.combine == "mul" else s.softmax(1) for s in levels]
-            scores = sum((s[:, of] for s, of in zip(said, self.classes, strict=True)), torch.zeros(()).to(output))
+            scores = sum((s[:, of] for s, of in zip(said, self.classes, strict=True)), output.new_zeros(()))
         return self.values[scores.argmax(1, keepdim=True)]
 
     def _split(self, output: Tensor) -> tuple[list[Tensor], Tensor]:

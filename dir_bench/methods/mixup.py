@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dir_bench.backbones.base import Backbone
+from dir_bench.backbones.base import Backbone, sent
 from dir_bench.backbones.pixels import scaled
 from dir_bench.errors import UserError
 from dir_bench.methods.part import Part, Step
@@ -70,9 +70,7 @@ class Mixing(Part):
         share = float(rng.beta(self.alpha, self.alpha))
         layer = self.layers[rng.integers(len(self.layers))]
         order = torch.from_numpy(step.rng("mixup-partners", step.rank).permutation(len(targets)))
-        if targets.is_cuda:
-            order = order.pin_memory()
-        mix = partial(mixed, partners=order.to(targets.device, non_blocking=True), share=share)
+        mix = partial(mixed, partners=sent(order, targets.device), share=share)
         step.targets = mix(targets)
         if layer == 0:
             if not isinstance(step.inputs, Tensor):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dir_bench.backbones.base import sent
 from dir_bench.methods.part import Facts, Part, Step, refuse_maps
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class RankSim(Part):
         order = step.targets.argsort(stable=True)
         labels = step.targets[order]
         drawn = torch.from_numpy(step.rng("ranksim", step.rank).permutation(len(labels)))
-        kept: Tensor | None = one_of_each(labels, drawn.to(labels.device, non_blocking=True))
+        kept: Tensor | None = one_of_each(labels, sent(drawn, labels.device))
         if labels.is_cpu:  # the same of fewer rows; on a GPU, asking how many they are would make the host wait
             order, labels, kept = order[kept], labels[kept], None
         return self.weight * ranksim(step.features[order].float(), labels, self.interpolation, kept)

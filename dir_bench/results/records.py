@@ -1,12 +1,10 @@
 """Run folders as tidy records: a line per run × region × metric; and every folder that gives none."""
 
-import gc
 import json
 import math
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, count, product
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dir_bench import cycles
 from dir_bench.errors import UserError
 from dir_bench.files.values import Damaged, visible
 from dir_bench.results.naming import flatten, slug, without
@@ -61,7 +60,7 @@ def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, l
     """
     problems: list[Problem] = []
     runs = []
-    with _no_cycles():
+    with cycles.unsought():
         for folder in run_folders(paths, problems):
             run = _read(folder, problems)
             if run is not None:
@@ -70,18 +69,6 @@ def collect(paths: Iterable[Path | str] = ("outputs",)) -> tuple[pd.DataFrame, l
     runs = _with_labels(list(_each_seed_once(runs, problems)), problems)
     runs.sort(key=lambda run: (run["dataset"], run["title"], run["label"], run["seed"]))
     return _frame(runs), problems
-
-
-@contextmanager
-def _no_cycles() -> Iterator[None]:
-    """Keep Python from looking for cycles among what thousands of JSON files are read into, which has none."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def run_folders(paths: Iterable[Path | str], problems: list[Problem] | None = None) -> Iterator[RunFolder]:

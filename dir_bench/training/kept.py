@@ -106,7 +106,7 @@ def keep(data: Data, device: torch.device, where: str) -> Data:
     if where == "host" or (where == "auto" and device.type != "cuda") or not splits:
         return data
     needed = sum(_bytes(split, with_maps=name == "train") for name, split in splits.items())
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    free = _free(device) if device.type == "cuda" else available_memory()
     said = f"{needed / GB:.2f} GB of the {free / GB:.1f} GB that {device} has free"
     if where == "device" and needed > free:
         raise UserError(f"the samples cannot be kept on the device: they take {said}; set trainer.samples_on=host")
@@ -116,6 +116,12 @@ def keep(data: Data, device: torch.device, where: str) -> Data:
     log.info("samples are kept on the device: they take %s", said)
     moved: dict[str, Any] = {n: kept(split, device, with_maps=n == "train") for n, split in splits.items()}
     return replace(data, **moved)
+
+
+def _free(device: torch.device) -> int:
+    """Return the bytes that can be had of a CUDA device: those that nobody has, and those that torch keeps unused."""
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserved
 
 
 def kept(split: Any, device: torch.device, with_maps: bool = True) -> Split:

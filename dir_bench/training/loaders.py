@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -166,7 +166,7 @@ def on_device(pairs: Iterable[tuple[Item, Any]], fabric: Fabric) -> Iterator[tup
         for item, tensors in pairs:
             yield item, fabric.to_device(tensors)
         return
-    copies = torch.cuda.Stream(fabric.device)  # type: ignore[no-untyped-call]
+    copies = _copies(fabric.device)
     waiting: deque[tuple[Item, Any, torch.cuda.Event]] = deque()
 
     def hand_over() -> tuple[Item, Any]:
@@ -185,3 +185,9 @@ def on_device(pairs: Iterable[tuple[Item, Any]], fabric: Fabric) -> Iterator[tup
             yield hand_over()
     while waiting:
         yield hand_over()
+
+
+@cache
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of copies to a device: one, since what a stream leaves free no other one takes."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

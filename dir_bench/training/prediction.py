@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dir_bench.datasets.base import Split
 from dir_bench.errors import UserError
+from dir_bench.methods.fds_moments import in_single
 from dir_bench.schema import TrainerConfig
 from dir_bench.training.loaders import eval_batches, on_device
 from dir_bench.training.network import Network
@@ -40,7 +41,7 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
         for index, inputs in on_device(batches, fabric):
             inputs = fabric.strategy.precision.convert_input(split.prepare(inputs, None)[0])
             with fabric.autocast():
-                output = network(inputs)[0].float()
+                output = in_single(network(inputs)[0])
             extra = head.columns(output)
             if taken := OURS & extra.keys():
                 raise UserError(

@@ -36,9 +36,11 @@ class Recorder:
         self.folder, self.trainer, self.config, self.active = folder, trainer, config, active
         self._writer: SummaryWriter | None = None
         self._bar: Progress | None = None
+        self._before = trainer.report, trainer.tick
         self._last: tuple[float, int | None] = (0.0, None)
 
     def __enter__(self) -> "Recorder":
+        self.trainer.report, self.trainer.tick = self.record, self.tick
         self._last = (time.monotonic(), None)  # where a resumed run stands, its first step tells
         if self.active and self.config.trainer.progress and sys.stderr.isatty():
             self._bar = progress_bar()
@@ -49,6 +51,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.trainer.report, self.trainer.tick = self._before
         if self._bar is not None:
             self._bar.stop()
         if self._writer is not None:

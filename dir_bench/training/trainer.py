@@ -88,10 +88,11 @@ class Trainer:
         self._trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         views = max(part.views for part in self.parts.values())
         self._smallest = SmallestBatch(self.module, self.settings.batch_size, self.fabric)
-        self.loader = replace(self._loader(self.train), draw=self._draw, views=views)
+        self.loader = replace(self._loader(self.train), draw=partial(_drawn, tuple(self.parts.values())), views=views)
         self.writer = CheckpointWriter(self.checkpoints)
         self.losses = LossWatch(self.settings.loss_limit, self.fabric.device, self.processes)
-        self._stop = StopSignals(self.fabric.world_size > 1 or self.head.fitted, lambda: self.progress.step)
+        progress = self.progress  # nothing refers back to the trainer: its memory is free when the run lets go of it
+        self._stop = StopSignals(self.fabric.world_size > 1 or self.head.fitted, lambda: progress.step)
 
     def _loader(self, split: Split, augment: bool = True, shuffled: bool = True) -> TrainLoader:
         return TrainLoader(
@@ -107,9 +108,6 @@ class Trainer:
             shuffled=shuffled,
             smallest=self._smallest(split),
         )
-
-    def _draw(self, rng: np.random.Generator) -> IntArray | None:
-        return next((drawn for part in self.parts.values() if (drawn := part.draw(rng)) is not None), None)
 
     @property
     def total_steps(self) -> int | None:
@@ -342,7 +340,11 @@ class Trainer:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.progress = Progress(**state["progress"])
+        vars(self.progress).update(vars(Progress(**state["progress"])))
         self.losses.load(state, self.fabric.is_global_zero)
         for name, part_state in state["parts"].items():
             self.parts[name].load_open_state(part_state, self.fabric.is_global_zero)
+
+
+def _drawn(parts: tuple[Part, ...], rng: np.random.Generator) -> IntArray | None:
+    return next((drawn for part in parts if (drawn := part.draw(rng)) is not None), None)

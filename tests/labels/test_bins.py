@@ -209,3 +209,12 @@ def test_edges_cannot_be_changed() -> None:
 def test_labels_need_no_torch() -> None:
     script = "import sys, dir_bench.labels, dir_bench.evaluation; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("rule", ["edges", "truncate"])
+def test_what_is_no_number_falls_in_an_end_bin_of_a_tensor(rule):
+    torch = pytest.importorskip("torch")
+    bins = TargetBins.regular(0, 10, 1, rule=rule)
+    found = bins.index(torch.tensor([torch.nan, torch.inf, -torch.inf, 3.5]))
+    assert found[0] in (0, 9)
+    assert found[1:].tolist() == [9, 0, 3]

@@ -224,6 +224,20 @@ def test_sam_takes_the_gradient_from_rho_away_and_leaves_weights_to_the_bit():
     assert torch.equal(weight.detach(), before)
 
 
+def test_sam_moves_no_weight_along_a_gradient_that_overflowed():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).train()
+    parameters, inputs, passes = list(network.parameters()), torch.randn(8, 2), []
+
+    def backward():
+        passes.append([parameter.detach().clone() for parameter in parameters])
+        network(inputs).square().sum().backward()
+        parameters[0].grad[0, 0] = torch.inf  # as the first steps of half precision have it: the step is left out
+
+    bsam.SAM(facts(np.arange(9.0)), rho=0.5).gradients(backward, parameters)
+    assert all(torch.equal(one, other) for one, other in zip(*passes, strict=True))
+    assert all(torch.isfinite(buffer).all() for buffer in network.buffers())
+
+
 def test_bsam_weighs_by_the_root_of_the_count_with_mean_1_or_as_it_is():
     targets = np.repeat([0.5, 1.5, 5.5], [4, 9, 1])
     part = bsam.BSAM(facts(targets))

@@ -93,6 +93,7 @@ def test_buffers_are_used_again_once_given_back() -> None:
     assert as_bytes(again.state) == as_bytes({"network": network.state_dict()})
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_snapshot_of_a_gpu_waits_for_nothing(never_waiting) -> None:
     network, _, step = trained("cuda")

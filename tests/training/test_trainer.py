@@ -1,7 +1,9 @@
 """The trainer through whole small runs: resume, selection, failure, seeds, stages."""
 
+import gc
 import json
 import signal
+import weakref
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -387,3 +389,31 @@ def test_a_run_knows_what_made_it(compose):
     assert (metrics["method"], metrics["slug"], metrics["seed"]) == ("INV + LDS", "inv_lds", 0)
     assert config.load(folder.config_path) == settings
     assert {"device", "python", "packages"} <= json.loads(folder.environment_path.read_text()).keys()
+
+
+def test_a_run_leaves_nothing_of_its_network_in_memory(compose, monkeypatch):
+    """On a GPU it would hold memory that the next run of the process takes for used."""
+    made = []
+    plain = assembly.build_network
+
+    def build(*arguments):
+        network = plain(*arguments)
+        made.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(experiment, "build_network", build)
+    gc.collect()
+    gc.disable()  # nothing goes but by itself
+    try:
+        experiment.run(compose("method=rrt", "fds=gaussian", "trainer.feature_statistics=true"))
+    finally:
+        gc.enable()
+    assert len(made) == 2
+    assert [network() for network in made] == [None, None]
+
+
+def test_predictions_of_double_precision_are_not_rounded(compose):
+    settings = ("trainer.precision=64-true", "method=cls_vanilla", "head.decode=expected")
+    path = experiment.run(compose(*settings)).folder
+    predictions = RunFolder(path).read_predictions()["prediction"]
+    assert (predictions != predictions.astype(np.float32)).any()
