@@ -66,7 +66,8 @@ if [ "$quick" = yes ]; then
     kills=(--runs 1 --data arrays)
 else
     tests=(tests/methods/test_fds.py tests/methods/test_fds_moments.py tests/methods/test_resample.py
-        tests/training/test_batch_norm.py tests/datasets/pictures/test_augment.py)
+        tests/training/test_batch_norm.py tests/datasets/pictures/test_augment.py tests/training/test_checkpoint_writer.py
+        tests/training/test_imagined_gpu.py)
     fds=(--repeats 5 --epochs 5)
     faces=(--images 2600 --batch 256 --backbone resnet50 --rounds 3 --set trainer.workers=4)
     depth=(--images 96 --batch 32 --backbone depth_resnet50 --rounds 2 --set trainer.workers=4)
