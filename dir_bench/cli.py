@@ -137,11 +137,12 @@ def train(arguments: list[str]) -> int:
     asked = parser.parse_intermixed_args(arguments)
     _check_config_dir(asked.config_dir)
     overrides = config.as_typed(asked.overrides, sweep=asked.multirun)
-    if asked.multirun:
-        return _sweep(overrides, asked.config_dir)
     if asked.help:
         print(_TRAIN_HELP.format(choices=config.described()))
         return 0
+    config.check_flags(asked)
+    if asked.multirun:
+        return _sweep(overrides, asked.config_dir)
     if not asked.hydra_help:
         named = next((a.split("=")[1] for a in overrides if a.startswith(("+sweep=", "sweep="))), None)
         if named:
@@ -190,8 +191,8 @@ def sweep(arguments: list[str]) -> int:
     )
     asked = parser.parse_intermixed_args(arguments)
     _check_config_dir(asked.config_dir)
-    names = [word for word in asked.what if "=" not in word]
-    overrides = [word for word in asked.what if "=" in word]
+    overrides = [word for word in asked.what if "=" in word or word.startswith("~")]
+    names = [word for word in asked.what if word not in overrides]
     if len(names) > 1 or not asked.what:
         there = ", ".join(config.options("sweep"))
         raise UserError(f"name one sweep, not {len(names)}: {there}; or give comma lists, such as seed=0,1,2")

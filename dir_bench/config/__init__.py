@@ -16,7 +16,7 @@ its nearest name.
     hydra_private    all that is used of Hydra's private modules
 """
 
-from dir_bench.config.application import Job, compose_job, hydra_main, job_command, job_log, multirun
+from dir_bench.config.application import Job, check_flags, compose_job, hydra_main, job_command, job_log, multirun
 from dir_bench.config.build import bind, build, check_dataset, check_targets, require, resolve_target
 from dir_bench.config.compose import changed, check_folder_name, compose, compose_all, register_schema, to_dict, typed
 from dir_bench.config.explain import explain
@@ -35,6 +35,7 @@ __all__ = [
     "build",
     "changed",
     "check_dataset",
+    "check_flags",
     "check_folder_name",
     "check_targets",
     "choice_of",

@@ -1,6 +1,7 @@
 """`dir-bench train` as an ordinary Hydra application: one run, composed once, or what Hydra's flags ask for."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,36 @@ def multirun(overrides: Sequence[str], extra_dir: str | None, task: Callable[[An
         application.multirun([text for text in overrides if not depends_on_choices(text)], task)
     except HydraException as error:
         raise UserError(explain(error)) from error
+
+
+def check_flags(asked: Namespace) -> None:
+    """Refuse flags that Hydra's parser takes and that cannot be done, alone or together.
+
+    Raises:
+        UserError: It says which, and what to do.
+    """
+    for flag, instead in _REFUSED.items():
+        if getattr(asked, flag):
+            raise UserError(f"--{flag.replace('_', '-')} is not for here: {instead}")
+    given = {flag: getattr(asked, flag) for flag in _SHOWING if getattr(asked, flag)}
+    named = [f"--{flag.replace('_', '-')}" for flag in given]
+    if len(named) > 1:
+        raise UserError(f"{' and '.join(named)} show different things: give one of them")
+    if named and (asked.multirun or asked.run):
+        raise UserError(
+            f"{named[0]} shows one run's config and trains nothing: drop {'-m' if asked.multirun else '-r'}"
+        )
+    alone = [flag for flag in ("--package", "--resolve") if getattr(asked, flag[2:]) and not asked.cfg]
+    if alone:
+        raise UserError(f"{alone[0]} says how a config is shown: add --cfg job")
+
+
+_SHOWING = ("cfg", "info", "shell_completion", "hydra_help")
+_REFUSED = {
+    "config_name": "every run's config is configs/train.yaml; choices are GROUP=NAME",
+    "config_path": "a folder of configs of your own is --config-dir DIR",
+    "experimental_rerun": "a report says which command repeats each run",
+}
 
 
 def hydra_main(arguments: Sequence[str]) -> None:

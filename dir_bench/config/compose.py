@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from functools import cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -15,15 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dir_bench.config import hydra_private
-from dir_bench.config.explain import explain
+from dir_bench.config.explain import explain, free_form
 from dir_bench.config.files import config_dir, groups, options
 from dir_bench.config.words import as_typed, literal, of_jobs
 from dir_bench.errors import UserError, nearest
 from dir_bench.rules import check
 from dir_bench.schema import Config, without_unused
-
-_FREE_FORM = ("backbone", "optimizer", "dataset.source", "schedule.source", "parts", "stages.first")
-"""Nodes whose keys are those of a `_target_`, or of changes to come, and not of the schema."""
 
 _LONGEST = 255
 """Bytes of a name that file systems take."""
@@ -89,19 +86,20 @@ def compose_all(jobs: Sequence[Sequence[str]], extra_dir: str | None = None) -> 
         parsed = dict(zip(texts, parse(texts), strict=True))
         _check_choices(parsed.values())
         chooses = {text: composer.is_choice(override) for text, override in parsed.items()}
-        for job in jobs:
-            choices = tuple(text for text in job if chooses[text])
+    for job in jobs:
+        choices = tuple(text for text in job if chooses[text])
+        seed = next((text for text in job if re.fullmatch(r"seed=\d+", text)), None)
+        with errors_explained(job, extra_dir):
             if choices not in composed:
                 made_of = composer.compose(choices)
                 composed[choices] = made_of, "seed}" in str(made_of)
             config, tells_seed = composed[choices]
-            seed = next((text for text in job if re.fullmatch(r"seed=\d+", text)), None)
             alone = seed is not None and not tells_seed and "seed}" not in "".join(job)
             rest = tuple(text for text in job if not (alone and text == seed))
             if rest not in made:
                 made[rest] = hydra_private.copied(config)
                 composer.set(made[rest], [parsed[text] for text in rest if not chooses[text]])
-            places.append((rest, int(str(seed)[5:]) if alone else None))
+        places.append((rest, int(str(seed)[5:]) if alone else None))
     checked = {rest: typed(config) for rest, config in made.items()}
     return [checked[rest] if seed is None else replace(checked[rest], seed=seed) for rest, seed in places]
 
@@ -135,13 +133,18 @@ def errors_explained(overrides: Sequence[str] = (), extra_dir: str | None = None
     """Turn Hydra's errors into a UserError; `overrides` choose the groups whose keys may have been meant."""
 
     def keys() -> list[str]:
-        chosen = [text for text in overrides if text.partition("=")[0] in groups()]
+        chosen = [text for text in overrides if _is_group(text.partition("=")[0].lstrip("+"), extra_dir)]
         return list(_dotted(to_dict(compose(chosen, extra_dir))))
 
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, keys)) from error
+
+
+def _is_group(key: str, extra_dir: str | None) -> bool:
+    own = extra_dir is not None and re.fullmatch(r"\w+", key) is not None and (Path(extra_dir) / key).is_dir()
+    return own or key in groups()
 
 
 def typed(composed: DictConfig) -> Config:
@@ -151,7 +154,7 @@ def typed(composed: DictConfig) -> Config:
         head = key.split(".")[0]
         if head not in schema:
             raise UserError(f"unknown config key '{head}'{nearest(head, [f.name for f in fields(Config)])}")
-        if not _free_form(key) and key not in known:
+        if free_form(key) is None and key not in known:
             raise UserError(f"unknown config key '{key}'{nearest(key, known)}")
     try:
         ours = OmegaConf.get_type(composed) is Config  # Hydra's are; one read from a file is not
@@ -208,12 +211,7 @@ def depends_on_choices(override: str) -> bool:
     Hydra composes a sweep's settings without the choices that are swept over, and would refuse it.
     """
     key = override.lstrip("+~").partition("=")[0].partition("@")[0]
-    return key not in groups() and _free_form(key)
-
-
-def _free_form(key: str) -> bool:
-    """Tell whether a dotted key lies in a node whose names are those of a `_target_`, not of the schema."""
-    return any(key == node or key.startswith(f"{node}.") for node in _FREE_FORM)
+    return key not in groups() and free_form(key) is not None
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[str]:

@@ -11,6 +11,9 @@ from dir_bench.config.files import groups, options
 from dir_bench.config.words import quoted
 from dir_bench.errors import nearest
 
+FREE_FORM = ("backbone", "optimizer", "dataset.source", "schedule.source", "parts", "stages.first")
+"""Nodes whose keys are those of a `_target_`, or of changes to come, and not of the schema."""
+
 EXTRAS = {"slurm": "submitit", "ray": "ray"}
 """Extras of this package, each with what its launchers are called."""
 
@@ -36,7 +39,7 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
         within = re.search(r"Key '([^']+)' not in", str(error.__cause__))
         if key[1] in known and within:  # in an item of a list
             return f"unknown key '{within[1]}' in {key[1]}: `dir-bench train --cfg job` prints those that there are"
-        return f"unknown config key '{key[1]}'{nearest(key[1], known)}; `dir-bench train --cfg job` prints all keys"
+        return _no_such_key(key[1], known)
     if "sweep" in text.lower() and "," in text:
         return f"{text.splitlines()[0].rstrip('.')}: a list of values is a sweep, add -m (or quote it as '[a,b]')"
     if text.startswith("Error merging override") and error.__cause__ is not None:
@@ -45,6 +48,23 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
         text = f"{text.splitlines()[0]}: type \\${{ for a ${{ that means itself"
     first = " ".join(line.strip() for line in text.splitlines()[:2] if line.strip() and "full_key" not in line)
     return f"{key[1]}: {first}" if key else first
+
+
+def free_form(key: str) -> str | None:
+    """Return the node of `FREE_FORM` that a dotted key is, or lies in."""
+    return next((node for node in FREE_FORM if key == node or key.startswith(f"{node}.")), None)
+
+
+def _no_such_key(key: str, known: Iterable[str]) -> str:
+    if key.startswith("hydra.launcher."):
+        return f"the launcher has no such setting: {key}; choose another one too, such as hydra/launcher=local"
+    if key.startswith("hydra."):
+        return f"unknown key '{key}' of Hydra's own settings; `dir-bench train --cfg hydra` prints them"
+    node = free_form(key)
+    if node is None or node == key:
+        return f"unknown config key '{key}'{nearest(key, known)}; `dir-bench train --cfg job` prints all keys"
+    beside = nearest(key, (other for other in known if other.startswith(f"{node}.") and other != key))
+    return f"unknown config key '{key}'{beside}; +{key}=… gives {node} a setting that its file does not have"
 
 
 def _no_such_choice(group: str, name: str) -> str:

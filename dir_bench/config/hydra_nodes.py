@@ -4,6 +4,7 @@ A folder given as --config-dir may come from somebody else, with a report that s
 and sweepers Hydra takes from `hydra_plugins` only; callbacks and logging handlers it takes from anywhere.
 """
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,11 +13,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
 from dir_bench.config.build import resolve_target
-from dir_bench.errors import UserError
+from dir_bench.errors import UserError, nearest
 
 _HANDLER = re.compile(r"logging\.(StreamHandler|NullHandler|FileHandler)$")
 _LOG_FILE = "${hydra.runtime.output_dir}/${hydra.job.name}.log"
 """Hydra's own choice, and the only file that a log may be written to."""
+_PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 _FORMATTERS = ("colorlog.ColoredFormatter",)
 
 
@@ -33,6 +35,9 @@ def check_hydra(hydra: Any) -> None:
             raise UserError(f"hydra.{group} has a `_target_` among its settings: give plain values")
     if hydra.job.get("env_set"):
         raise UserError("hydra.job.env_set sets variables for all that is started: set them in your shell instead")
+    if hydra.job.get("chdir"):
+        raise UserError("hydra.job.chdir=true would move all relative paths: leave it out, each run has its own folder")
+    _check_launcher(hydra.launcher)
     callbacks: Any = OmegaConf.to_container(hydra.callbacks)
     for name, node in (callbacks or {}).items():
         if isinstance(node, Mapping):
@@ -41,6 +46,26 @@ def check_hydra(hydra: Any) -> None:
         for key, value in _leaves(OmegaConf.to_container(hydra[group])):
             if not _is_of_logging(key, str(value)):
                 raise UserError(f"hydra.{group} names {value}, which is no part of `logging`: drop it")
+
+
+def _check_launcher(node: Any) -> None:
+    """Refuse settings that the launcher does not have, before a sweep is planned with it."""
+    plain: Any = OmegaConf.to_container(node)
+    settings = {key: value for key, value in plain.items() if key not in ("_target_", "_recursive_", "_convert_")}
+    if not str(plain.get("_target_")).startswith(_PLUGINS):
+        return  # Hydra takes launchers from nowhere else, and says so; nothing else is to be imported
+    launcher = resolve_target(plain)
+    try:
+        known = inspect.signature(launcher).parameters
+    except (TypeError, ValueError):  # not a class of Python's own, which says nothing of itself
+        return
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for key in settings:
+            if key not in known:
+                there = ", ".join(known) or "none"
+                raise UserError(f"the launcher has no setting '{key}'{nearest(key, known)}; there are: {there}")
+    if (check := getattr(launcher, "check", None)) is not None:  # ours
+        check(settings)
 
 
 def _check_callback(where: str, node: Mapping[Any, Any]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +119,7 @@ class Images:
         exif_orientation: Whether a picture is turned as its EXIF tag says, as phones mean it; None: no, as published.
     """
 
+    name: ClassVar[str] = "images"
     looks_for = listed.LOOKS_FOR
 
     @classmethod
@@ -178,7 +179,7 @@ class Images:
     @property
     def sample_command(self) -> str:
         """What makes a stand-in."""
-        return f"`dir-bench data sample {self.data_dir.name}` writes a small stand-in"
+        return f"`dir-bench data sample {self.name}` writes a small stand-in"
 
     def fingerprint(self) -> str:
         """Return a hash of the list and of the pictures' contents, wherever they lie."""

@@ -92,24 +92,38 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return corrected
 
 
-def chosen(tables: Sequence[Table], name: str) -> list[str | None]:
-    """Return for each table the label of the row of this name (a label or a method, in any case), or None.
+@dataclass(frozen=True)
+class Choice:
+    """The label of the row to compare with; None and a sentence where a table has none, or `several`."""
+
+    label: str | None
+    why: str = "The row to compare with is not in this table."
+    several: bool = False
+
+
+def chosen(tables: Sequence[Table], name: str) -> list[Choice]:
+    """Return for each table the label of the row of this name (a label or a method, in any case), or why there is none.
 
     Raises:
-        UserError: If no table has such a row, or one has several.
+        UserError: If no table has one such row.
     """
-    found: list[str | None] = []
-    for table in tables:
-        rows = [row for row in table.rows if row.seeds]
-        exact = [row.label for row in rows if row.label.casefold() == name.casefold()]
-        named = exact or [row.label for row in rows if row.method.casefold() == name.casefold()]
-        if len(named) > 1:
-            raise UserError(f"Several rows of {table.title} are '{name}': name one of {'; '.join(named)}.")
-        found.append(named[0] if named else None)
-    if not any(found):
+    found = [_choice(table, name) for table in tables]
+    if all(choice.label is None for choice in found):
+        if several := next((choice.why for choice in found if choice.several), None):
+            raise UserError(several)
         labels = list(dict.fromkeys(row.label for table in tables for row in table.rows if row.seeds))
         raise UserError(f"No row '{name}' to compare with{nearest(name, labels)}: there are {'; '.join(labels)}.")
     return found
+
+
+def _choice(table: Table, name: str) -> Choice:
+    rows = [row for row in table.rows if row.seeds]
+    exact = [row.label for row in rows if row.label.casefold() == name.casefold()]
+    named = exact or [row.label for row in rows if row.method.casefold() == name.casefold()]
+    if len(named) > 1:
+        there = "; ".join(named)
+        return Choice(None, f"Several rows of {table.title} are '{name}': name one of {there}.", several=True)
+    return Choice(named[0]) if named else Choice(None)
 
 
 def evidence(records: pd.DataFrame, columns: Sequence[Column], over: Over) -> Evidence:
@@ -121,13 +135,14 @@ def evidence(records: pd.DataFrame, columns: Sequence[Column], over: Over) -> Ev
     return read_samples(records, columns)
 
 
-def compared(table: Table, reference: str | None, held: Evidence, over: Over) -> Table:
+def compared(table: Table, choice: Choice, held: Evidence, over: Over) -> Table:
     """Test every row against the reference, and against the best of each column.
 
     Rows that depart from the dataset's recipe in other ways than the reference are not tested against it.
     """
+    reference = choice.label
     if reference is None:
-        return replace(table, notes=(*table.notes, "Not tested: the row to compare with is not in this table."))
+        return replace(table, notes=(*table.notes, f"Not tested. {choice.why}"))
     rows = [row for row in table.rows if row.seeds]
     base = next(row for row in rows if row.label == reference)
     like = [row.label for row in rows if row.departures == base.departures]

@@ -184,7 +184,8 @@ def summary(plan: Plan, failed: Sequence[tuple[PlannedJob, Result]]) -> str:
         lines.append("the same command runs what is left")
     elif plan.jobs:
         folder = shlex.quote(plan.jobs[0].config.paths.outputs)
-        lines.append(f"next: dir-bench table {folder} --compare VANILLA, or dir-bench report report.html {folder}")
+        against = " --compare VANILLA" if plan.has_reference else ""
+        lines.append(f"next: dir-bench table {folder}{against}, or dir-bench report report.html {folder}")
     return "\n".join(lines)
 
 

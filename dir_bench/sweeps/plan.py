@@ -15,6 +15,7 @@ from typing import Any
 from dir_bench import config as configs
 from dir_bench.files.values import Damaged
 from dir_bench.results.naming import identity, names
+from dir_bench.results.rows import REFERENCE
 from dir_bench.results.store import RunFolder, State
 from dir_bench.schema import NUMBERLESS, Config
 from dir_bench.workers import end_with_parent
@@ -58,6 +59,15 @@ class Plan:
     def left(self) -> list[PlannedJob]:
         """The jobs to launch: what is neither done nor another process's."""
         return [job for job in self.jobs if job.state not in ("done", "running")]
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether on some dataset one row is VANILLA, and others can be compared with it."""
+        rows: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+        for job in self.jobs:
+            row = tuple(text for text in job.overrides if not text.startswith("seed="))
+            rows[names(job.config)[1]][row] = job.method
+        return any(len(of) > 1 and Counter(of.values())[REFERENCE] == 1 for of in rows.values())
 
     def look(self) -> Counter[str]:
         """Read again where each job that is not done stands, and count."""

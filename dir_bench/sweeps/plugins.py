@@ -7,7 +7,7 @@ this module goes by a second name there, from the moment it is imported. That su
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dir_bench.config import hydra_private, to_dict
 from dir_bench.config.words import literal
+from dir_bench.errors import UserError
 from dir_bench.schema import Config
 
 MODULE = "hydra_plugins.dir_bench"
@@ -76,6 +77,13 @@ class LocalLauncher(Launcher):
     """Processes on this machine; see `workers.run_all`."""
 
     __module__ = MODULE
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        """Raise UserError if a setting is none of a launcher."""
+        for key, value in settings.items():
+            if isinstance(value, int) and value < 1:
+                raise UserError(f"hydra.launcher.{key}={value} has to be 1 or more")
 
     def __init__(self, n_jobs: int | None, threads: int, gpus_per_job: int) -> None:
         self.n_jobs, self.threads, self.gpus_per_job = n_jobs, threads, gpus_per_job

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 import dir_bench
+from dir_bench.errors import UserError
 from dir_bench.results.comparison import LEAST_SEEDS, holm, paired_t_p
 from dir_bench.results.export import FORMATS
 from dir_bench.results.records import collect
@@ -184,3 +185,18 @@ def test_best_and_gains_are_among_rows_of_one_recipe(tmp_path: Path, make_run: M
     assert rows == {"VANILLA": {}, "INV": {("mae", "all"): 1.0}, "SQINV + LDS": {}}
     assert found.top_gains == {}
     assert "No gains, as they depart from the dataset's recipe in other ways than VANILLA: SQINV + LDS." in found.notes
+
+
+def test_a_dataset_with_several_such_rows_does_not_keep_the_others_from_being_tested(tmp_path: Path, make_run: Make):
+    for title, method, lr in (("A", "VANILLA", 1), ("A", "INV", 1), ("B", "VANILLA", 1), ("B", "VANILLA", 2)):
+        for seed in range(5):
+            test = {"all": {"count": 5, "mae": 1.0 + seed / 100 + (method == "INV") * (5 + seed / 1000)}}
+            own = {"dataset": title.lower(), "title": title, "settings": {"optimizer": {"lr": lr}}}
+            make_run(tmp_path, test, method=method, seed=seed, **own)
+    one, several = summarise(collect([tmp_path])[0], compare="VANILLA")
+    assert one.compared == "VANILLA"
+    assert any(row.tests for row in one.rows)
+    assert several.compared is None
+    assert any(note.startswith("Not tested. Several rows of B are 'VANILLA': name one of") for note in several.notes)
+    with pytest.raises(UserError, match="Several rows of B"):
+        table([tmp_path / "b"], compare="VANILLA")

@@ -133,3 +133,14 @@ def test_a_plan_counts_states_puts_two_stage_runs_last_and_estimates_from_finish
         assert len(made.left) == 4
     other = plan.make([["trainer.epochs=3", f"paths.outputs={tmp_path}", *SMALL]])
     assert "no finished run" in other.text(), "runs of another length tell nothing"
+
+
+def test_only_a_sweep_with_one_vanilla_beside_others_is_told_to_compare_with_it(tmp_path):
+    def has_reference(*overrides):
+        given = [*SMALL, f"paths.outputs={tmp_path}", *overrides]
+        return plan.make(config.sweep_jobs(given)).has_reference
+
+    assert has_reference("method=vanilla,inv", "seed=0,1")
+    assert not has_reference("method=inv,sqinv")
+    assert not has_reference("seed=0,1")
+    assert not has_reference("optimizer.lr=0.1,0.2", "method=vanilla,inv")

@@ -35,7 +35,6 @@ class Faces(Images, ABC):
         options: Those of `Images` but its columns and bounds.
     """
 
-    name: ClassVar[str]
     list_name: ClassVar[str]
     age_column: ClassVar[str] = "age"
     published_rows: ClassVar[dict[str, int]]

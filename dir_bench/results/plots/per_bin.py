@@ -12,6 +12,7 @@ from dir_bench.errors import UserError
 from dir_bench.results.plots.labels import bars
 from dir_bench.results.plots.runs import Floats, Group, Run, of_one_kind, of_one_recipe, over_seeds, per_bin
 from dir_bench.results.plots.style import alone, foot, head, new_figure, plot_line, seeds_note, shade
+from dir_bench.results.rows import REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,9 +73,13 @@ def draw_density(groups: Sequence[Group]) -> Figure:
 def draw_gain(groups: Sequence[Group], reference: Group | None) -> Figure:
     """Draw by how much each method's MAE per bin is below that of the reference runs (their mean over seeds)."""
     if reference is None:
-        reference = next((group for group in groups if group.label == "VANILLA"), None)
-        if reference is None:
-            raise UserError("A gain needs runs to be over, and none of these is VANILLA: add --reference RUN.")
+        plain = [group for group in groups if group.first.metrics["method"] == REFERENCE]
+        if not plain:
+            raise UserError(f"A gain needs runs to be over, and none of these is {REFERENCE}: add --reference RUN.")
+        if len(plain) > 1:
+            several = "; ".join(group.label for group in plain)
+            raise UserError(f"Several of these are {REFERENCE} ({several}): say which by --reference RUN.")
+        reference = plain[0]
     of_one_kind([reference, *groups], most=8)
     gaining = [group for group in groups if group.runs[0].path not in {run.path for run in reference.runs}]
     if not gaining:
