@@ -28,7 +28,8 @@ def feature_batches(trainer: Trainer, split: Split) -> Iterator[tuple[IntArray, 
     """
     module, settings, fabric = trainer.module, trainer.settings, trainer.fabric
     module.eval()
-    batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
+    rank, world, on_cuda = fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
+    batches = eval_batches(split, settings.eval_batch_size, rank, world, settings.workers, pin=on_cuda)
     given = ((index, (inputs, torch.from_numpy(np.asarray(split.targets[index])))) for index, inputs in batches)
     with torch.no_grad():
         for index, tensors in on_device(given, fabric):

@@ -141,20 +141,32 @@ class TrainLoader:
             inputs = self.split.fetch(index, rng if self.augment else None)
             targets = torch.from_numpy(np.asarray(self.split.targets[index]))
             if self.pin:
-                inputs, targets = apply_to_collection((inputs, targets), torch.Tensor, torch.Tensor.pin_memory)
+                inputs, targets = _pinned((inputs, targets))
             return Batch(number, inputs, targets, len(whole) * self.views, padding)
 
         return ahead(make, numbered, self.workers)
 
 
 def eval_batches(
-    split: Split, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0
+    split: Split, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False
 ) -> Iterator[tuple[IntArray, Any]]:
-    """Yield (indices, inputs) so that over all processes every sample comes exactly once, like lengths together."""
+    """Yield (indices, inputs) so that over all processes every sample comes exactly once, like lengths together.
+
+    `pin`: in page-locked memory, from which copies to a GPU are quick and go on beside other work.
+    """
     order = np.arange(len(split)) if split.lengths is None else np.argsort(split.lengths, kind="stable")
     mine = order[rank::world]
     parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return ahead(lambda index: (index, split.fetch(index, None)), parts, workers)
+
+    def make(index: IntArray) -> tuple[IntArray, Any]:
+        inputs = split.fetch(index, None)
+        return index, _pinned(inputs) if pin else inputs
+
+    return ahead(make, parts, workers)
+
+
+def _pinned(tensors: Any) -> Any:
+    return apply_to_collection(tensors, torch.Tensor, torch.Tensor.pin_memory)
 
 
 def on_device(pairs: Iterable[tuple[Item, Any]], fabric: Fabric) -> Iterator[tuple[Item, Any]]:

@@ -36,7 +36,8 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
     head = network.head
     places: list[Tensor] = []
     values: dict[str, list[Tensor]] = {}
-    batches = eval_batches(split, settings.eval_batch_size, fabric.global_rank, fabric.world_size, settings.workers)
+    rank, world, on_cuda = fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
+    batches = eval_batches(split, settings.eval_batch_size, rank, world, settings.workers, pin=on_cuda)
     with torch.no_grad():
         for index, inputs in on_device(batches, fabric):
             inputs = fabric.strategy.precision.convert_input(split.prepare(inputs, None)[0])
