@@ -18,7 +18,7 @@ ALLOWED = {
     "labels": {"errors"},
     "evaluation": {"labels", "errors"},
     "toggles": {"labels", "errors", "methods", "schema"},
-    "backbones": {"errors", "atomic"},
+    "backbones": {"errors", "atomic", "tensors"},
     "results": {"labels", "evaluation", "schema", "errors", "atomic", "cycles", "files", "lazy", "toggles", "workers"},
     "files": {"errors", "lazy"},
 }

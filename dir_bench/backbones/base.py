@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from dir_bench.errors import UserError
@@ -67,10 +66,3 @@ def as_backbone(module: nn.Module) -> Backbone:
         if not hasattr(module, name):
             setattr(module, name, value)
     return cast(Backbone, module)
-
-
-def sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """Return a few numbers of the host on a device. The host does not wait for a GPU to have come to them."""
-    if device.type == "cuda":
-        return numbers.pin_memory().to(device, non_blocking=True)
-    return numbers.to(device)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dir_bench.backbones.base import Backbone, sent
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.blending import Blend
 from dir_bench.backbones.packed_lstm import packed_lstm
 from dir_bench.errors import UserError
+from dir_bench.tensors import sent
 
 OFFICIAL_ENCODER = {
     "pair_encoder._text_field_embedder.token_embedder_words.": "embedding.",

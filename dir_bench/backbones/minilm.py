@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dir_bench.backbones.base import Backbone, sent
+from dir_bench.backbones.base import Backbone
 from dir_bench.errors import UserError
+from dir_bench.tensors import sent
 
 WIDTH = 384
 

@@ -58,27 +58,25 @@ def check_flags(asked: Namespace) -> None:
     Raises:
         UserError: It says which, and what to do.
     """
+    given = {f"--{flag.replace('_', '-')}": value for flag, value in vars(asked).items() if value}
     for flag, instead in _REFUSED.items():
-        if getattr(asked, flag):
-            raise UserError(f"--{flag.replace('_', '-')} is not for here: {instead}")
-    given = {flag: getattr(asked, flag) for flag in _SHOWING if getattr(asked, flag)}
-    named = [f"--{flag.replace('_', '-')}" for flag in given]
+        if flag in given:
+            raise UserError(f"{flag} is not for here: {instead}")
+    named = [flag for flag in _SHOWING if flag in given]
     if len(named) > 1:
         raise UserError(f"{' and '.join(named)} show different things: give one of them")
     if named and (asked.multirun or asked.run):
-        raise UserError(
-            f"{named[0]} shows one run's config and trains nothing: drop {'-m' if asked.multirun else '-r'}"
-        )
-    alone = [flag for flag in ("--package", "--resolve") if getattr(asked, flag[2:]) and not asked.cfg]
+        raise UserError(f"{named[0]} shows something and trains nothing: drop {'-m' if asked.multirun else '-r'}")
+    alone = [flag for flag in ("--package", "--resolve") if flag in given and not asked.cfg]
     if alone:
         raise UserError(f"{alone[0]} says how a config is shown: add --cfg job")
 
 
-_SHOWING = ("cfg", "info", "shell_completion", "hydra_help")
+_SHOWING = ("--cfg", "--info", "--shell-completion", "--hydra-help")
 _REFUSED = {
-    "config_name": "every run's config is configs/train.yaml; choices are GROUP=NAME",
-    "config_path": "a folder of configs of your own is --config-dir DIR",
-    "experimental_rerun": "a report says which command repeats each run",
+    "--config-name": "every run's config is configs/train.yaml; choices are GROUP=NAME",
+    "--config-path": "a folder of configs of your own is --config-dir DIR",
+    "--experimental-rerun": "a report says which command repeats each run",
 }
 
 

@@ -134,6 +134,8 @@ def errors_explained(overrides: Sequence[str] = (), extra_dir: str | None = None
 
     def keys() -> list[str]:
         chosen = [text for text in overrides if _is_group(text.partition("=")[0].lstrip("+"), extra_dir)]
+        if chosen == list(overrides):  # then one of them is what is wrong, and would be again
+            chosen = []
         return list(_dotted(to_dict(compose(chosen, extra_dir))))
 
     try:

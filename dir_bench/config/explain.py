@@ -57,7 +57,10 @@ def free_form(key: str) -> str | None:
 
 def _no_such_key(key: str, known: Iterable[str]) -> str:
     if key.startswith("hydra.launcher."):
-        return f"the launcher has no such setting: {key}; choose another one too, such as hydra/launcher=local"
+        name, local = key.removeprefix("hydra.launcher."), ConfigStore.instance().load("hydra/launcher/local.yaml").node
+        known = [setting for setting in map(str, local) if not setting.startswith("_")]
+        there = ", ".join(known)
+        return f"the chosen launcher has no setting '{name}'{nearest(name, known)}; hydra/launcher=local has {there}"
     if key.startswith("hydra."):
         return f"unknown key '{key}' of Hydra's own settings; `dir-bench train --cfg hydra` prints them"
     node = free_form(key)

@@ -29,6 +29,8 @@ def check_hydra(hydra: Any) -> None:
         hydra: The `hydra` node of a composed config.
     """
     for group in ("launcher", "sweeper"):  # Hydra builds what lies in them too
+        if hydra[group] is None:
+            raise UserError(f"hydra.{group}=null: choose one by hydra/{group}=NAME")
         node: Any = OmegaConf.to_container(hydra[group])
         settings = [value for key, value in (node or {}).items() if key != "_target_"]
         if any(key == "_target_" for key, _ in _leaves(settings)):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dir_bench.methods.fds_moments import wide_dtype
+from dir_bench.tensors import wide_dtype
 
 Guard = Literal["nonzero_columns", "valid_columns", "valid_rows"]
 GUARDS = ("nonzero_columns", "valid_columns", "valid_rows")

@@ -10,18 +10,9 @@ import torch
 from torch import Tensor
 
 from dir_bench.labels.bins import TargetBins
+from dir_bench.tensors import wide_dtype
 
 Edges = Literal["clamp", "absorb_if_present"]
-
-
-def wide_dtype(device: torch.device) -> torch.dtype:
-    """Return the type that sums are kept in: float64, or float32 on Apple's GPUs, which have no wider one."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def in_single(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32 at least: half precision is widened, float64 stays."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def labels_per_feature(features: Tensor, labels: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dir_bench.backbones.base import Backbone, sent
+from dir_bench.backbones.base import Backbone
 from dir_bench.backbones.pixels import scaled
 from dir_bench.errors import UserError
 from dir_bench.methods.part import Part, Step
+from dir_bench.tensors import sent
 
 
 def mixed(values: Tensor, partners: Tensor, share: float) -> Tensor:

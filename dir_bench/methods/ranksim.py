@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dir_bench.backbones.base import sent
 from dir_bench.methods.part import Facts, Part, Step, refuse_maps
+from dir_bench.tensors import sent
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from dir_bench.errors import nearest
-from dir_bench.methods.fds_moments import wide_dtype
 from dir_bench.methods.part import Facts, Part, Step, Total, Walk, refuse_maps
+from dir_bench.tensors import wide_dtype
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config

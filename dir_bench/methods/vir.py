@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dir_bench.errors import UserError
 from dir_bench.labels import bin_weights
-from dir_bench.methods.fds_moments import Moments, in_single
+from dir_bench.methods.fds_moments import Moments
 from dir_bench.methods.fds_part import FDSPart
 from dir_bench.methods.part import Facts, Head, Step
 from dir_bench.methods.vir_evidence import (
@@ -40,6 +40,7 @@ from dir_bench.methods.vir_evidence import (
     posterior,
 )
 from dir_bench.methods.vir_prm import PRM
+from dir_bench.tensors import in_single
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config

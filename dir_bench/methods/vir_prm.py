@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dir_bench.methods.fds import FDS
 from dir_bench.methods.fds_calibration import Guard, calibration_table, smoothing_matrix
-from dir_bench.methods.fds_moments import wide_dtype
+from dir_bench.tensors import wide_dtype
 
 ZERO_VARIANCE = ("keep_columns", "end_batch")
 

@@ -140,7 +140,8 @@ def summarise(
             continue
         if evidence.unread:
             table = replace(_summarise_dataset(left, *choices), left_out=evidence.unread)
-            row = row if row.label in left["label"].unique() else comparison.Choice(None)
+            if row.label is not None and row.label not in left["label"].unique():
+                row = comparison.Choice(None)
         found.append(comparison.compared(table, row, evidence, over))
     return found
 

@@ -65,7 +65,7 @@ class Plan:
         """Whether on some dataset one row is VANILLA, and others can be compared with it."""
         rows: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
         for job in self.jobs:
-            row = tuple(text for text in job.overrides if not text.startswith("seed="))
+            row = tuple(text for text in job.overrides if not text.lstrip("+").startswith("seed="))
             rows[names(job.config)[1]][row] = job.method
         return any(len(of) > 1 and Counter(of.values())[REFERENCE] == 1 for of in rows.values())
 

@@ -80,7 +80,7 @@ class LocalLauncher(Launcher):
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
-        """Raise UserError if a setting is none of a launcher."""
+        """Raise UserError if a number of jobs, threads or GPUs is below 1."""
         for key, value in settings.items():
             if isinstance(value, int) and value < 1:
                 raise UserError(f"hydra.launcher.{key}={value} has to be 1 or more")

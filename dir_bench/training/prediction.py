@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dir_bench.datasets.base import Split
 from dir_bench.errors import UserError
-from dir_bench.methods.fds_moments import in_single
 from dir_bench.schema import TrainerConfig
+from dir_bench.tensors import in_single
 from dir_bench.training.loaders import eval_batches, on_device
 from dir_bench.training.network import Network
 from dir_bench.training.processes import Processes

@@ -265,3 +265,15 @@ def test_identities_of_runs_that_were_finished_before_stay_what_they_were():
 def test_bins_without_number_are_refused_before_any_is_made(bins):
     with pytest.raises(UserError, match="more than 1,000,000 bins"):
         config.compose(["dataset=arrays", f"dataset.bins={bins}"])
+
+
+@pytest.mark.parametrize("overrides", [["own=a"], ["own=a", "seed=1"], ["+own=b"], ["dataset=c"]])
+def test_a_choice_of_ones_own_that_cannot_be_composed_is_one_sentence(tmp_path, overrides):
+    bad = "defaults:\n  - override /nothing: x\n"
+    for group, name, text in (("own", "a", "x: 1\n"), ("own", "b", bad), ("dataset", "c", bad)):
+        (tmp_path / group).mkdir(exist_ok=True)
+        (tmp_path / group / f"{name}.yaml").write_text(text)
+    for compose in (config.compose_job, lambda words, folder: config.compose_all([words], folder)):
+        with pytest.raises(UserError) as caught:
+            compose(overrides, str(tmp_path))
+        assert "own" in str(caught.value) or "nothing" in str(caught.value)

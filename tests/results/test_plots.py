@@ -159,7 +159,7 @@ def test_gain_over_a_named_reference(make, figure, tmp_path):
     plain, better = make("SQINV", error=2.0), make("INV", error=1.0)
     with pytest.raises(UserError, match="--reference RUN"):
         figure("gain", [plain, better])
-    with pytest.raises(UserError, match=r"Several of these are VANILLA \(.*\): say which"):
+    with pytest.raises(UserError, match=r"Several rows are VANILLA \(.*\): say which"):
         figure("gain", [make(error=2.0), make(error=2.5, optimizer={"lr": 0.5}), better])
     (file,) = plots.plot("gain", [better.path], reference=plain.path, out=[tmp_path / "gain.png"])
     assert file.stat().st_size > 10_000

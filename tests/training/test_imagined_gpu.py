@@ -20,6 +20,7 @@ from dir_bench import assembly, config, inspection
 from dir_bench.methods.fds import FDS
 from dir_bench.results.store import RunFolder
 from dir_bench.task import Task
+from dir_bench.tensors import in_single
 from dir_bench.training import features, prediction, trainer
 from dir_bench.training.trainer import Trainer
 
@@ -93,15 +94,13 @@ def judge_one_batch(self: Trainer) -> bool:
     network, head, split = self.module.eval(), self.head, self.val
     index, inputs = next(iter(prediction.eval_batches(split, 4)))
     with torch.no_grad():
-        output = network(split.prepare(self.fabric.to_device(inputs), None)[0])[0].float()
+        output = in_single(network(split.prepare(self.fabric.to_device(inputs), None)[0])[0])
     for column in {"prediction": head.decode(output), **head.columns(output)}.values():
         assert split.judge(column, index)[1].device == CUDA
     return False
 
 
-METHODS = [
-    *("sqinv_lds_fds", "bsam", "conr", "ranksim", "vir", "srl", "hca", "group_dir", "m_mixup", "uvote", "bni"),
-]
+METHODS = ("sqinv_lds_fds", "bsam", "conr", "ranksim", "vir", "srl", "hca", "group_dir", "m_mixup", "uvote", "bni")
 
 
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA")

@@ -73,13 +73,12 @@ def draw_density(groups: Sequence[Group]) -> Figure:
 def draw_gain(groups: Sequence[Group], reference: Group | None) -> Figure:
     """Draw by how much each method's MAE per bin is below that of the reference runs (their mean over seeds)."""
     if reference is None:
-        plain = [group for group in groups if group.first.metrics["method"] == REFERENCE]
-        if not plain:
-            raise UserError(f"A gain needs runs to be over, and none of these is {REFERENCE}: add --reference RUN.")
-        if len(plain) > 1:
-            several = "; ".join(group.label for group in plain)
-            raise UserError(f"Several of these are {REFERENCE} ({several}): say which by --reference RUN.")
-        reference = plain[0]
+        reference = next((group for group in groups if group.label == REFERENCE), None)
+    if reference is None:
+        several = "; ".join(group.label for group in groups if group.first.metrics["method"] == REFERENCE)
+        if several:
+            raise UserError(f"Several rows are {REFERENCE} ({several}): say which by --reference RUN.")
+        raise UserError(f"A gain needs runs to be over, and none of these is {REFERENCE}: add --reference RUN.")
     of_one_kind([reference, *groups], most=8)
     gaining = [group for group in groups if group.runs[0].path not in {run.path for run in reference.runs}]
     if not gaining:
