@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+def on_terminal() -> bool:
+    """Tell whether somebody looks: standard error is a terminal, and was not closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def progress_bar(unit: Literal["items", "bytes"] = "items", *, shown: bool = True) -> Progress:
     """Return a bar, to be entered: each task has a text, how many items or bytes of how many, and the time left.
 
@@ -26,5 +31,5 @@ def progress_bar(unit: Literal["items", "bytes"] = "items", *, shown: bool = Tru
         *(in_bytes if unit == "bytes" else (progress.MofNCompleteColumn(),)),
         progress.TimeRemainingColumn(),
     )
-    quiet = not (shown and sys.stderr.isatty())
+    quiet = not (shown and on_terminal())
     return progress.Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)

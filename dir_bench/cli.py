@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
 from dir_bench import commands, cycles
@@ -82,6 +83,7 @@ sweeps (configs/sweep/):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    _open_streams()
     try:
         code = _main(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -89,6 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads has seen enough, as `| head` has; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def _open_streams() -> None:
+    """Let output go nowhere if it was closed, as a daemon's is, and show "?" for letters that its encoding lacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # until the process ends
+        elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _main(arguments: list[str]) -> int:
@@ -285,6 +297,7 @@ def evaluate(arguments: list[str]) -> int:
     asked = parser.parse_intermixed_args(arguments)
     from dir_bench import config, experiment
     from dir_bench.results.render import as_text, region_table
+    from dir_bench.results.repeated import far_off
     from dir_bench.results.store import RunFolder
 
     if asked.checkpoint is not None:
@@ -292,15 +305,22 @@ def evaluate(arguments: list[str]) -> int:
         settings.trainer.accelerator = asked.accelerator or settings.trainer.accelerator
         print(as_text(region_table(experiment.evaluate_official(settings, asked.checkpoint))), end="")
         return 0
+    code = 0
     for run in map(Path, asked.what):
         if len(asked.what) > 1:
             print(f"\n{run}")
         metrics = experiment.evaluate(run, asked.accelerator, asked.data, asked.trust)
         print(as_text(region_table(metrics)), end="")
-        if RunFolder(run).state == "done":
-            same = experiment.repeats(run, metrics)
-            print(f"{'equal to' if same else 'differs in its digits from'} the recorded metrics.json")
-    return 0
+        if RunFolder(run).state != "done":
+            continue
+        if experiment.repeats(run, metrics):
+            print("equal to the recorded metrics.json")
+        elif other := far_off(experiment.recorded(run)["test"], metrics["test"]):
+            print(f"differs from the recorded metrics.json: {other}")
+            code = 1
+        else:
+            print("differs in its digits from the recorded metrics.json")
+    return code
 
 
 def data(arguments: list[str]) -> int:

@@ -394,5 +394,7 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
         network.regressor.load_state_dict(regressor)
     except RuntimeError as error:
         raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {last_line(error)}") from error
+    if bad := [name for name, weight in network.named_parameters() if not weight.isfinite().all()]:
+        raise UserError(f"{path} has weights that are no numbers ({bad[0]}): fetch or train it again")
     trainer = build_trainer(build_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
     return _judged(resolved, trainer, data, task)

@@ -19,7 +19,8 @@ ALLOWED = {
     "evaluation": {"labels", "errors"},
     "toggles": {"labels", "errors", "methods", "schema"},
     "backbones": {"errors", "atomic", "tensors"},
-    "results": {"labels", "evaluation", "schema", "errors", "atomic", "cycles", "files", "lazy", "toggles", "workers"},
+    "results": {"labels", "evaluation", "schema", "errors", "atomic", "files", "lazy", "toggles", "workers"}
+    | {"bars", "cycles"},
     "files": {"errors", "lazy"},
 }
 """What a room may import of the package, beside itself; others are bound by `FORBIDDEN` alone."""

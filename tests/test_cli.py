@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -259,3 +260,23 @@ def compare_runs(work: Path, tolerance: float = 1e-5) -> None:
         metrics = json.loads(path.read_text())["test"]
         tests.append({f"{r}/{m}": v for r, errors in metrics.items() for m, v in errors.items() if v is not None})
     assert tests[0] == pytest.approx(tests[1], rel=tolerance, abs=tolerance / 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "closed"),
+    [("data list", ">&-"), ("data list", ">&- 2>&- <&-"), ("table runs", ">&-"), ("train seeed=1", "2>&-")],
+)
+def test_closed_streams_are_no_error(work, words, closed):
+    (work / "runs").mkdir()
+    (work / "runs" / "status.json").write_text("{}")
+    line = f"{shlex.quote(sys.executable)} -m dir_bench.cli {words} {closed}"
+    ended = subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd=work, check=False)
+    assert (ended.returncode, ended.stderr) == (2 if "seeed" in words else 0, "")
+
+
+def test_letters_that_an_encoding_lacks_are_question_marks(work):
+    line = [sys.executable, "-m", "dir_bench.cli", "data", "check", "arrays"]
+    variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(line, capture_output=True, text=True, cwd=work, env=variables, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "?" in ended.stdout

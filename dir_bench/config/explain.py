@@ -31,6 +31,11 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
         return _no_such_choice(*missing[1].rsplit("/", 1))
     if bare := re.search(r"In '(sweep/[^']+)'.*Key 'sweep' not in", text, re.DOTALL):
         return f"{bare[1]}.yaml does not say that it is a sweep: its first line has to be `# @package hydra.sweeper`"
+    if bare := re.search(r"In '([^']+)'.*Key '([^']+)' not in 'Config'", text, re.DOTALL):
+        return (
+            f"{bare[1]}.yaml sets '{bare[2]}', which is no key of a config: a file that sets keys of all of it, as "
+            "those of method do, has the first line `# @package _global_`"
+        )
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override, text)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)

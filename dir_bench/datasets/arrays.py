@@ -163,7 +163,13 @@ class Arrays:
         """Read the targets, and no input; report sizes and ranges."""
         targets = {name: part.astype(np.float32) for name, part in self._read("y").items()}
         facts = {name: f"{len(part)} samples, {part.min():g} to {part.max():g}" for name, part in targets.items()}
-        return CheckReport(facts, (), partial(TargetBins.counts, targets=targets["train"]), targets)
+        lengths = {name: self._shape(f"{name}_x")[0] for name in targets}
+        problems = tuple(
+            f"{name}_x has {lengths[name]} samples, and {name}_y {len(part)} targets: give each its own"
+            for name, part in targets.items()
+            if lengths[name] != len(part)
+        )
+        return CheckReport(facts, problems, partial(TargetBins.counts, targets=targets["train"]), targets)
 
     def load(self) -> Data:
         """Read or map the arrays, once; UserError if one is missing or damaged, or not as described."""
@@ -249,6 +255,9 @@ class Arrays:
         except NotThere:
             raise UserError(missing) from None
         return False
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return array_shape(self._part(name)) if self._is_folder() else array_shape(self.file, name)
 
     def _part(self, name: str) -> Path:
         return self.file / f"{name}.npy"

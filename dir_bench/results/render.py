@@ -201,7 +201,7 @@ def regions_note(config: Mapping[str, Any], regions: Iterable[str]) -> str:
 def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: bool | None = None) -> str:
     """Return what `rich` would print: terminal codes only if `colour`, and no number cut to fit `width`."""
     width = width or shutil.get_terminal_size((100, 24)).columns
-    colour = sys.stdout.isatty() if colour is None else colour
+    colour = (sys.stdout is not None and sys.stdout.isatty()) if colour is None else colour
     need = _measure(renderable).minimum
     buffer = io.StringIO()
     Console(

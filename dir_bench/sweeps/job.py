@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dir_bench import config as configs
+from dir_bench.bars import on_terminal
 from dir_bench.errors import UserError, of_disk
 from dir_bench.resolved import Resolved, resolve
 from dir_bench.sweeps.plan import COUNTED, Plan, PlannedJob
@@ -122,7 +123,7 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> None:
-        if sys.stderr.isatty() and self.plan.left:
+        if on_terminal() and self.plan.left:
             self._thread = threading.Thread(target=self._show, args=(sys.stderr,), daemon=True)
             self._thread.start()
 

@@ -3,14 +3,13 @@
 import csv
 import io
 import logging
-import sys
 import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dir_bench.atomic import write_text
-from dir_bench.bars import progress_bar
+from dir_bench.bars import on_terminal, progress_bar
 from dir_bench.labels.regions import REGIONS
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
@@ -42,7 +41,7 @@ class Recorder:
     def __enter__(self) -> "Recorder":
         self.trainer.report, self.trainer.tick = self.record, self.tick
         self._last = (time.monotonic(), None)  # where a resumed run stands, its first step tells
-        if self.active and self.config.trainer.progress and sys.stderr.isatty():
+        if self.active and self.config.trainer.progress and on_terminal():
             self._bar = progress_bar()
             self._task = self._bar.add_task("training", total=self.trainer.total_steps)
             self._bar.start()

@@ -277,3 +277,10 @@ def test_a_choice_of_ones_own_that_cannot_be_composed_is_one_sentence(tmp_path, 
         with pytest.raises(UserError) as caught:
             compose(overrides, str(tmp_path))
         assert "own" in str(caught.value) or "nothing" in str(caught.value)
+
+
+def test_a_method_file_without_its_first_line_is_told_of_it(tmp_path):
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "own.yaml").write_text("# own.yaml\n# @package _global_\nparts: {}\n")
+    with pytest.raises(UserError, match=r"the first line `# @package _global_`"):
+        config.compose(["method=own"], str(tmp_path))

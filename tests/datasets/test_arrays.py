@@ -268,3 +268,13 @@ class TestRuns:
                 UserError, match=rf"takes {takes}, .* are volumes: choose backbone=cnn or cnn3d or .*video"
             ):
                 check_backbone(settings, data)
+
+
+def test_a_survey_says_where_samples_and_targets_do_not_match(tmp_path):
+    arrays = {
+        f"{name}_{kind}": np.zeros((5, 2) if kind == "x" else 5) for name in ("train", "val", "test") for kind in "xy"
+    }
+    np.savez(tmp_path / "arrays.npz", **arrays | {"train_y": np.zeros(4)})
+    assert Arrays(str(tmp_path)).survey().problems == (
+        "train_x has 5 samples, and train_y 4 targets: give each its own",
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dir_bench.bars import on_terminal
 from dir_bench.errors import UserError, nearest
 
 Floats = npt.NDArray[np.float32]
@@ -69,7 +69,7 @@ def _minilm() -> Encode:
     with quiet():
         model = SentenceTransformer(str(get_model_path()), local_files_only=True)
     return lambda sentences: np.asarray(
-        model.encode(list(sentences), batch_size=64, show_progress_bar=sys.stderr.isatty(), convert_to_numpy=True),
+        model.encode(list(sentences), batch_size=64, show_progress_bar=on_terminal(), convert_to_numpy=True),
         np.float32,
     )
 

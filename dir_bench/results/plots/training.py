@@ -46,9 +46,7 @@ def draw_fds(groups: Sequence[Group]) -> Figure:
     of_one_dataset(groups)
     having = [group for group in groups if any("fds/mean_distance" in run.history for run in group.runs)]
     if not having:
-        raise UserError(
-            "None of these runs kept FDS distances: name runs with FDS (those of older versions kept none)."
-        )
+        raise UserError("None of these runs kept FDS distances: name runs with FDS of two epochs or more.")
     figure = new_figure(6.4, 3.2)
     lines: list[Line2D] = []
     for axes, (column, title) in zip(figure.subplots(1, 2), _DISTANCES.items(), strict=True):

@@ -1,12 +1,12 @@
 """The figures of a report: those of `dir-bench plot` that its runs can give, and why the others are not there."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import pandas as pd
 
+from dir_bench.bars import on_terminal
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.evaluation.extra import merit
 from dir_bench.results.plots import PLOTS, Options, draw
@@ -79,7 +79,7 @@ def _shown(drawn: Iterable[tuple[int, Figures]], count: int) -> Iterator[tuple[i
     from rich.console import Console
     from rich.progress import track
 
-    quiet = not sys.stderr.isatty()
+    quiet = not on_terminal()
     yield from track(
         drawn, "figures", total=count, console=Console(stderr=True), transient=True, disable=quiet, update_period=0.5
     )
