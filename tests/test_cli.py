@@ -71,6 +71,8 @@ MISTAKES = [
     (["train", "+parts.x._target_=nowhere.Spread"], "PYTHONPATH=FOLDER"),
     (["plot", "lables", "."], "did you mean 'labels'"),
     (["plot", "labels", "nowhere"], "nowhere"),
+    (["plot", "labels", "--anchor", "3"], "plot labels takes no --anchor: drop it, or draw similarity"),
+    (["plot", "curves", "--metric", "gm"], "takes no --metric: drop it, or draw cd"),
 ]
 
 

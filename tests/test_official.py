@@ -103,6 +103,9 @@ def test_what_is_no_such_checkpoint_is_refused_in_a_sentence(data: Path, tmp_pat
         with pytest.raises(UserError, match=says) as raised:
             experiment.evaluate_official(settings, tmp_path / name)
         assert "\n" not in str(raised.value)
+    torch.save({"state_dict": Path()}, tmp_path / "code.pth")
+    with pytest.raises(UserError, match=r"code\.pth cannot be read \(it is damaged, or holds more than weights"):
+        experiment.evaluate_official(settings, tmp_path / "code.pth")
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(UserError, match=r"torn\.pth cannot be read"):
         experiment.evaluate_official(settings, tmp_path / "torn.pth")

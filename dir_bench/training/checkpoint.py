@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from dir_bench.atomic import replace_with
 from dir_bench.errors import RunFailed, UserError, last_line
 from dir_bench.files.plain import fault
+from dir_bench.files.values import visible
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -44,7 +46,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways inside torch; all mean the same to a user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = visible(str(error).splitlines()[0]) if str(error) else type(error).__name__
+        if isinstance(error, UnpicklingError):  # torch goes on with how to load it nevertheless
+            reason = "it is damaged, or holds more than weights, which could run code"
         raise UserError(
             f"the checkpoint {path} cannot be read ({reason}): remove it to start again, or fetch it anew"
         ) from error

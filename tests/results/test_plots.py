@@ -162,6 +162,8 @@ def test_gain_over_a_named_reference(make, figure, tmp_path):
     with pytest.raises(UserError, match=r"Several rows are VANILLA \(.*\): say which"):
         figure("gain", [make(error=2.0), make(error=2.5, optimizer={"lr": 0.5}), better])
     (file,) = plots.plot("gain", [better.path], reference=plain.path, out=[tmp_path / "gain.png"])
+    with pytest.raises(UserError, match=r"gain\.svg cannot be written: .*; give --out another path"):
+        plots.plot("gain", [better.path], reference=plain.path, out=[file / "gain.svg"])
     assert file.stat().st_size > 10_000
     with pytest.raises(UserError, match=r"reference .SQINV. itself"):
         plots.plot("gain", [plain.path], reference=plain.path)

@@ -50,12 +50,14 @@ class Plot:
     """A kind of figure: one line on what it shows, what of a `Run` it reads, and what draws it (within `styled`).
 
     `over_datasets`: it is of the runs of several datasets, where others are of those of one.
+    `uses`: those of `Options` that it heeds.
     """
 
     shows: str
     reads: tuple[str, ...]
     draw: Callable[[Sequence[Group], Options], Figure]
     over_datasets: bool = False
+    uses: tuple[str, ...] = ()
 
 
 _TESTED = ("settings", "labels", "predictions")
@@ -75,6 +77,7 @@ PLOTS: dict[str, Plot] = {
         "absolute MAE gain per bin over --reference, regions shaded (figures 7, 9)",
         _TESTED,
         lambda groups, options: per_bin.draw_gain(groups, options.reference),
+        uses=("reference",),
     ),
     "reliability": Plot(
         "mean and spread of the predictions for each bin, beside the diagonal",
@@ -85,6 +88,7 @@ PLOTS: dict[str, Plot] = {
         "cosine similarity of feature means and variances to those at --anchor (figures 4, 8a-b, 10)",
         (*_TESTED, "features"),
         lambda groups, options: features.draw(groups, options.anchors),
+        uses=("anchors",),
     ),
     "fds": Plot(
         "distance between running and smoothed statistics of FDS over epochs (figure 8c)",
@@ -101,6 +105,7 @@ PLOTS: dict[str, Plot] = {
         ("settings",),
         lambda groups, options: ranks.draw(groups, options.metric, options.region),
         over_datasets=True,
+        uses=("metric", "region"),
     ),
 }
 """Name to figure, in the order of `dir-bench plot --help`."""
@@ -151,10 +156,16 @@ def plot(
         out: Files to write, .png, .svg or .pdf; none: plots/NAME.png in the folder that all these runs share.
 
     Raises:
-        UserError: As `draw`; or there are no finished runs, or a file's ending is none of the three.
+        UserError: As `draw`; or there are no finished runs, a file's ending is none of the three, or the figure takes
+            none of an option.
     """
     if name not in PLOTS:
         raise UserError(f"no figure '{name}'{nearest(name, PLOTS)}: {', '.join(PLOTS)}")
+    given = {"reference": reference, "anchors": tuple(anchors), "metric": metric, "region": region}
+    for option, value in given.items():
+        if value != getattr(Options(), option) and option not in PLOTS[name].uses:
+            takers = ", ".join(other for other, kind in PLOTS.items() if option in kind.uses)
+            raise UserError(f"plot {name} takes no --{option.removesuffix('s')}: drop it, or draw {takers}")
     groups = read_groups(paths)
     over = None if reference is None else _one_group(reference)
     files = list(out) or [_shared_folder(groups) / "plots" / f"{name}.png"]

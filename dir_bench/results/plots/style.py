@@ -98,13 +98,16 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as its name's ending says; the same figure gives the same bytes.
 
     Raises:
-        UserError: If the ending is none of `FORMATS`.
+        UserError: If the ending is none of `FORMATS`, or the file cannot be written.
     """
     kind = path.suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise UserError(f"--out {path}: a figure's name ends in .png, .svg or .pdf")
-    with styled(), replace_with(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
+    try:
+        with styled(), replace_with(path) as temporary:
+            figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}; give --out another path") from error
 
 
 def svg(figure: Figure) -> bytes:
