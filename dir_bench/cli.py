@@ -250,7 +250,9 @@ def _sweep(overrides: list[str], config_dir: str | None, planned: bool = False, 
     failed = failures(left, task.results, stopped is not None)
     print(summary(made, failed), file=sys.stdout if planned else sys.stderr)
     if task.launch_error is not None:
-        print(f"the launcher ended early: {last_line(task.launch_error)}", file=sys.stderr)
+        error = task.launch_error
+        why = of_disk(error) if isinstance(error, OSError) else error
+        print(f"the launcher ended early: {last_line(why)}", file=sys.stderr)
     if stopped is not None:
         return stopped
     return max((result.exit_code for _, result in failed), default=1 if task.launch_error else 0)

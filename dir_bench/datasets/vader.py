@@ -48,6 +48,7 @@ REMOTES = (
         size=2_338_514,
         sha256="d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa",
         members=tuple(FILES),
+        member_sha256=tuple(FILES.values()),
         strip=1,  # hutto_ICWSM_2014/
     ),
 )

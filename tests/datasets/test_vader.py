@@ -24,8 +24,7 @@ def test_the_stand_in_is_told_apart_and_the_archive_is_known(commands: Callable[
     data = dataset.load()
     assert data.train.targets.min() < 0
     assert np.any(data.train.targets % 1)
-    # A folder that holds the files is left as it is.
-    assert "already there" in commands(["data", "fetch", "vader"])
+    assert "is not the published file, but a stand-in" in commands(["data", "fetch", "vader"], code=2)
     assert "is left as it is" in commands(["data", "sample", "vader"], code=2)
 
 

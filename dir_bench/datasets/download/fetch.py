@@ -106,6 +106,12 @@ def _is_there(remote: Remote, folder: Path) -> bool:
         top = root / PurePosixPath(name).parts[0]
         if top.exists():
             raise UserError(f"{top} exists without the {root / name} of {remote.name}: move it away and fetch again")
+    for name, published in zip(remote.members, remote.member_sha256, strict=False):
+        if not lacking and _digest(root / name, hashlib.sha256) != published:
+            raise UserError(
+                f"{root / name} is not the published file, but a stand-in or another version: it is left as it is; "
+                "move it away and fetch again"
+            )
     return not lacking
 
 
@@ -160,11 +166,15 @@ def _difference(path: Path, remote: Remote) -> str:
     for name, published, start in checks:
         if published is None:
             continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, start).hexdigest()
+        found = _digest(path, start)
         if found != published:
             return f"is not the published file (its {name} is {found}, not {published})"
     return ""
+
+
+def _digest(path: Path, start: Callable[[], Any]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, start).hexdigest()
 
 
 def _part(path: Path) -> Path:

@@ -22,6 +22,7 @@ class Remote:
         git_sha1: The file's id as a git blob, ``sha1("blob <bytes>\\0" + content)``, if known.
         members: Of an archive, paths below `subfolder` that prove it is unpacked already. Empty: the file is kept as
             it is.
+        member_sha256: Hex digests of `members`, if known: what stands in for them is not taken for them.
         strip: Of an archive, leading parts taken off the paths in it.
         only: Of an archive, the one folder that is taken, by its path below the archive's own top folder; "": all.
     """
@@ -34,6 +35,7 @@ class Remote:
     sha256: str | None = None
     git_sha1: str | None = None
     members: tuple[str, ...] = ()
+    member_sha256: tuple[str, ...] = ()
     strip: int = 0
     only: str = ""
 
