@@ -298,8 +298,8 @@ def evaluate(arguments: list[str]) -> int:
     commands.add_evaluation(parser)
     asked = parser.parse_intermixed_args(arguments)
     from dir_bench import config, experiment
+    from dir_bench.results import repeated
     from dir_bench.results.render import as_text, region_table
-    from dir_bench.results.repeated import far_off
     from dir_bench.results.store import RunFolder
 
     if asked.checkpoint is not None:
@@ -315,9 +315,10 @@ def evaluate(arguments: list[str]) -> int:
         print(as_text(region_table(metrics)), end="")
         if RunFolder(run).state != "done":
             continue
-        if experiment.repeats(run, metrics):
+        held, again = experiment.recorded(run)["test"], metrics["test"]
+        if repeated.repeats(held, again):
             print("equal to the recorded metrics.json")
-        elif other := far_off(experiment.recorded(run)["test"], metrics["test"]):
+        elif other := repeated.far_off(held, again):
             print(f"differs from the recorded metrics.json: {other}")
             code = 1
         else:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from dir_bench import config as configs
 from dir_bench import ranks
 from dir_bench.assembly import build_fabric, build_network, build_trainer, load_data, take_stage_one, train_on
-from dir_bench.atomic import json_text, write_npz
+from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import Data, Predictable
 from dir_bench.departures import departures, missing_starts
 from dir_bench.errors import RunFailed, UserError, last_line
@@ -257,18 +257,6 @@ def describe(resolved: Resolved, command: tuple[str, ...]) -> dict[str, Any]:
 def recorded(path: Path) -> dict[str, Any]:
     """Return the metrics.json of a finished run."""
     return RunFolder(path).read_metrics()
-
-
-def repeats(path: Path, metrics: Mapping[str, Any]) -> bool:
-    """Tell whether test errors are those that a run recorded; what is no number, null in the file, equals itself.
-
-    An earlier version recorded fewer.
-    """
-    again: dict[str, Any] = json.loads(json_text(metrics["test"]))
-    held: dict[str, Any] = recorded(path)["test"]
-    return held.keys() == again.keys() and all(
-        errors.items() <= again[region].items() for region, errors in held.items()
-    )
 
 
 def evaluate(

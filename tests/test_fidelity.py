@@ -19,6 +19,7 @@ from dir_bench.datasets.nyud2 import LISTS, NYUD2
 from dir_bench.departures import departures
 from dir_bench.errors import UserError
 from dir_bench.methods.fds_part import FDSPart
+from dir_bench.results.repeated import repeats
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config, Semantics, look_up
 from dir_bench.task import Task
@@ -397,6 +398,7 @@ def test_what_is_no_number_equals_itself(tmp_path: Path) -> None:
     errors = {"all": {"count": 3, "mae": 0.1, "log10": float("nan")}}
     metrics = {"dataset": "own", "method": "VANILLA", "seed": 0, "test": errors}
     RunFolder(tmp_path).finish(metrics, {"prediction": np.zeros(3)})
-    assert experiment.repeats(tmp_path, {"test": errors})
-    assert not experiment.repeats(tmp_path, {"test": {"all": {**errors["all"], "mae": 0.1 + 2**-50}}})
-    assert not experiment.repeats(tmp_path, {"test": {"all": {**errors["all"], "log10": 0.5}}})
+    held = experiment.recorded(tmp_path)["test"]
+    assert repeats(held, errors)
+    assert not repeats(held, {"all": {**errors["all"], "mae": 0.1 + 2**-50}})
+    assert not repeats(held, {"all": {**errors["all"], "log10": 0.5}})
