@@ -17,6 +17,17 @@ FREE_FORM = ("backbone", "optimizer", "dataset.source", "schedule.source", "part
 EXTRAS = {"slurm": "submitit", "ray": "ray"}
 """Extras of this package, each with what its launchers are called."""
 
+_WRONG_KIND = {
+    "is not Optional": "cannot be: it needs a value",
+    "converted to Integer": "must be a whole number",
+    "converted to Float": "must be a number",
+    "not a valid bool": "must be true or false",
+    "to string": "must be text",
+    "not a ListConfig|with ListConfig": "must be a list, as in [1,2]",
+    "not a subclass of|Cannot assign .* to Dict": "cannot be: it has keys of its own, to be set one by one",
+}
+"""What OmegaConf says of a value of another kind than the schema's, and how it goes on from KEY=VALUE in our words."""
+
 
 def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
     """Put a Hydra or OmegaConf error into one sentence.
@@ -48,6 +59,10 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> str:
     if "sweep" in text.lower() and "," in text:
         return f"{text.splitlines()[0].rstrip('.')}: a list of values is a sweep, add -m (or quote it as '[a,b]')"
     if text.startswith("Error merging override") and error.__cause__ is not None:
+        override = text.splitlines()[0].removeprefix("Error merging override ")
+        wanted = next((says for pattern, says in _WRONG_KIND.items() if re.search(pattern, str(error.__cause__))), None)
+        if wanted is not None:
+            return f"{override} {wanted}"
         text = f"{text.splitlines()[0]}: {error.__cause__}"
     if "Interpolation key" in text:
         text = f"{text.splitlines()[0]}: type \\${{ for a ${{ that means itself"
