@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from dir_bench.datasets.subsets import curate
 from dir_bench.errors import UserError, last_line
 from dir_bench.methods.part import Facts, Head, Part
 from dir_bench.results.store import RunFolder
-from dir_bench.schema import Config
+from dir_bench.schema import Config, TrainerConfig
 from dir_bench.streams import stream_seed
 from dir_bench.task import Task, target_bins
 from dir_bench.toggles import Toggle
@@ -54,8 +55,11 @@ def load_data(config: Config, dataset: Dataset | None = None) -> Data:
     return (redraw if config.subset.protocol.omega else curate)(data, bins, config.subset)
 
 
-def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
-    """Return the engine; UserError if there is no such accelerator."""
+def build_fabric(config: Config, strategy: str, devices: int, trains: bool = True) -> Fabric:
+    """Return the engine; UserError if there is no such accelerator.
+
+    What was trained in float16 is evaluated in bfloat16 on a CPU, which has no other half precision, but not trained.
+    """
     from lightning_fabric import Fabric  # a second, which a sweep's plan does not need
 
     settings = config.trainer
@@ -63,11 +67,15 @@ def build_fabric(config: Config, strategy: str, devices: int) -> Fabric:
     spare_hints()
     choose_tf32(settings.tf32)
     try:
-        fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=settings.precision)  # type: ignore[arg-type]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # see below
+            fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=settings.precision)  # type: ignore[arg-type]
     except (RuntimeError, ValueError) as error:
         raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
     if fabric.device.type == "cpu":
         keep_freed_memory()
+    if trains and settings.precision == "16-mixed" and fabric.device.type == "cpu":
+        raise UserError("trainer.precision=16-mixed needs a GPU: on a CPU set trainer.precision=bf16-mixed or 32-true")
     if settings.precision == "32-true" and fabric.is_global_zero:
         say_tf32(settings.tf32, fabric.device)
     return fabric
@@ -216,8 +224,8 @@ def build_trainer(
         synchronise_batch_norm(network)
     elif settings.batch_norm_groups > 1:
         group_batch_norm(network, settings.batch_norm_groups)
-    if "fused" in optimizer_node and optimizer_node["fused"] is None and fabric.device.type == "cpu":
-        optimizer_node["fused"] = True  # elsewhere torch has a quick way of its own
+    if "fused" in optimizer_node and optimizer_node["fused"] is None:
+        optimizer_node["fused"] = steps_in_one_pass(settings, fabric.device)
     optimizer = configs.build(optimizer_node, parameter_groups(network, optimizer_node["lr"]))
     scheduler = configs.build(schedule, optimizer) if schedule else None
     wrapped, optimizer = fabric.setup(network, optimizer)
@@ -239,6 +247,15 @@ def build_trainer(
     if fabric.is_global_zero and trainer.loader.joins:
         log.info("the last batch of an epoch has one sample, which batch norm cannot take: it joins the one before it")
     return trainer
+
+
+def steps_in_one_pass(settings: TrainerConfig, device: torch.device) -> bool | None:
+    """Return what `optimizer.fused=null` comes to: one pass where torch has it, but for clipped gradients in float16.
+
+    Those are unscaled by the pass itself, too late to clip them. None: torch takes its own next best way.
+    """
+    clipped_late = settings.precision == "16-mixed" and settings.clip_norm is not None
+    return True if device.type in ("cpu", "cuda") and not clipped_late else None
 
 
 def parameter_groups(network: Network, lr: float) -> list[dict[str, Any]]:

@@ -351,7 +351,7 @@ def _restored(
     config = resolved.config
     _limit_threads(config)
     folder = RunFolder(path)
-    fabric = build_fabric(config, "auto", 1)
+    fabric = build_fabric(config, "auto", 1, trains=False)
     data, task, network = _built(resolved)
     trainer = build_trainer(fabric, config, folder, data, task, network)
     best = checkpoint.load_best(folder.best_checkpoint)
@@ -384,5 +384,6 @@ def evaluate_official(config: Config, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of {config.backbone['_target_']}: {last_line(error)}") from error
     if bad := [name for name, weight in network.named_parameters() if not weight.isfinite().all()]:
         raise UserError(f"{path} has weights that are no numbers ({bad[0]}): fetch or train it again")
-    trainer = build_trainer(build_fabric(config, "auto", 1), config, RunFolder(path.parent), data, task, network)
+    fabric = build_fabric(config, "auto", 1, trains=False)
+    trainer = build_trainer(fabric, config, RunFolder(path.parent), data, task, network)
     return _judged(resolved, trainer, data, task)

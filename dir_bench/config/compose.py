@@ -36,6 +36,7 @@ def register_schema() -> None:
     # Names of own data: of the file that holds them, and of its column.
     OmegaConf.register_new_resolver("stem", lambda path: PurePath(str(path)).stem, replace=True)
     OmegaConf.register_new_resolver("text", str, replace=True)
+    OmegaConf.register_new_resolver("half", lambda precision: precision in ("bf16-mixed", "16-mixed"), replace=True)
 
 
 def start(extra_dir: str | None = None, overrides: Sequence[str] = ()) -> hydra_private.Application:

@@ -126,7 +126,15 @@ def test_one_quirk_can_be_set_alone():
         (["dataset=stsb"], ["dataset=stsb", "'sts_b'"]),
         (["reweight=sqrtinv"], ["'sqrt_inv'"]),
         (["lds=gausian", "reweight=inv"], ["'gaussian'"]),
-        (["trainer.epochs=many"], ["trainer.epochs", "many"]),
+        (["trainer.epochs=many"], ["trainer.epochs=many must be a whole number"]),
+        (["trainer.loss_limit=x"], ["trainer.loss_limit=x must be a number"]),
+        (["trainer.compile=maybe"], ["trainer.compile=maybe must be true or false"]),
+        (["trainer.compile=null"], ["trainer.compile=null cannot be: it needs a value"]),
+        (["dataset.title=[a]"], ["dataset.title=[a] must be text"]),
+        (["dataset.table_metrics=mae"], ["dataset.table_metrics=mae must be a list"]),
+        (["dataset.table_metrics={a:1}"], ["dataset.table_metrics={a:1} must be a list"]),
+        (["dataset.bins=3"], ["dataset.bins=3 cannot be: it has keys of its own"]),
+        (["parts=3"], ["parts=3 cannot be: it has keys of its own"]),
         (["lds=gaussian"], ["lds=gaussian", "reweight=sqrt_inv"]),
         (["method=sqinv_lds", "lds.kernel_size=4"], ["lds.kernel_size=4", "odd"]),
         (["fds=gaussian", "backbone=linear"], ["fds=gaussian", "backbone"]),
@@ -153,7 +161,7 @@ def test_one_quirk_can_be_set_alone():
         (["trainer.epochs=null"], ["trainer.epochs", "trainer.max_steps"]),
         (["trainer.devices=0"], ["trainer.devices=0"]),
         (["seed=-1"], ["seed=-1"]),
-        (["seed=1.5"], ["1.5"]),
+        (["seed=1.5"], ["seed=1.5 must be a whole number"]),
         (["seed=0,1"], ["-m"]),
         (["optimizer.lr=-1"], ["optimizer.lr=-1"]),
         (["optimizer.lr=abc"], ["optimizer.lr=abc"]),
@@ -254,11 +262,28 @@ def test_identities_of_runs_that_were_finished_before_stay_what_they_were():
     for words, made in zip(stored, config.compose_all([words.split() for words in stored]), strict=True):
         plain = config.to_dict(made) | {"data": "fixed"}
         found[words] = identity(plain, schema.left_out(made))
-    # Runs whose numbers changed: statistics of FDS taken over on faces, its subset in order, STS-B's batches and stop.
+    # Runs whose numbers changed: statistics of FDS taken over on faces, its subset in order, STS-B's batches and stop,
+    # channels last in half precision.
     rrt_on_faces = {f"dataset={name} method=rrt_lds_fds" for name in ("agedb", "imdb_wiki")}
     fds_on_depth = {words for words in stored if words.startswith("dataset=nyud2") and "fds" in words}
     sts_b = {words for words in stored if words.startswith("dataset=sts_b") and "bilstm_small" not in words}
-    assert {words for words in stored if found[words] != stored[words]} == rrt_on_faces | fds_on_depth | sts_b
+    half = {words for words in stored if "bf16" in words}
+    assert {words for words in stored if found[words] != stored[words]} == rrt_on_faces | fds_on_depth | sts_b | half
+
+
+@pytest.mark.parametrize(
+    ("overrides", "last"),
+    [
+        (["dataset=arrays"], False),
+        (["dataset=arrays", "trainer.precision=bf16-mixed"], True),
+        (["dataset=arrays", "trainer.precision=16-mixed"], True),
+        (["dataset=arrays", "trainer.precision=64-true"], False),
+        (["dataset=arrays", "trainer.precision=bf16-mixed", "trainer.channels_last=false"], False),
+        (["dataset=agedb"], True),
+    ],
+)
+def test_half_precision_has_channels_last_by_itself(overrides, last):
+    assert config.compose(overrides).trainer.channels_last is last
 
 
 @pytest.mark.parametrize("bins", ["{start: 0, stop: inf, width: 1}", "{start: 0, stop: 1.0e+12, width: 1}"])

@@ -125,7 +125,7 @@ def test_an_epoch_never_reads_from_the_device(imagined: FakeTensorMode, override
         move(network, imagined)
         trained = Trainer(
             fabric=engine, settings=settings.trainer, network=network,
-            optimizer=torch.optim.SGD(assembly.parameter_groups(network, 0.1), 0.1), scheduler=None,
+            optimizer=torch.optim.Adam(assembly.parameter_groups(network, 0.1), 0.1, fused=True), scheduler=None,
             schedule_interval="epoch", train=data.train, val=data.val, evaluate=lambda values: {}, monitor="mae",
             seed=0, checkpoints=tmp_path,
         )  # fmt: skip

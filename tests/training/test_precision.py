@@ -9,6 +9,7 @@ from lightning_fabric.accelerators import cuda
 from lightning_fabric.utilities.rank_zero import rank_zero_info
 
 from dir_bench import assembly, config
+from dir_bench.errors import UserError
 from dir_bench.training.precision import TF32, choose_tf32, say_tf32
 
 
@@ -55,3 +56,11 @@ def test_hints_of_lightning_do_not_reach_users(monkeypatch):
     finally:
         engine.removeHandler(handler)
     assert said == ["something else"]
+
+
+def test_float16_is_not_trained_on_a_cpu_but_evaluated_in_bfloat16_without_a_warning():
+    settings = config.compose(["trainer.precision=16-mixed", "trainer.accelerator=cpu"])
+    with pytest.raises(UserError, match=r"16-mixed needs a GPU: on a CPU set trainer\.precision=bf16-mixed or 32-true"):
+        assembly.build_fabric(settings, "auto", 1)
+    fabric = assembly.build_fabric(settings, "auto", 1, trains=False)
+    assert fabric.strategy.precision.precision == "bf16-mixed"

@@ -112,3 +112,18 @@ def test_on_a_cpu_weights_take_a_step_in_one_pass_and_come_to_the_same(build, tm
         passes.append(trainer.optimizer.param_groups[0]["fused"])
     assert passes == [True, False]
     torch.testing.assert_close(*weights, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("device", "overrides", "passes"),
+    [
+        ("cpu", [], True),
+        ("cuda", [], True),
+        ("cuda", ["trainer.clip_norm=1", "trainer.precision=bf16-mixed"], True),
+        ("cuda", ["trainer.clip_norm=1", "trainer.precision=16-mixed"], None),
+        ("mps", [], None),
+    ],
+)
+def test_where_weights_take_a_step_in_one_pass_by_themselves(device, overrides, passes):
+    settings = config.compose(["dataset=gauge", *overrides]).trainer
+    assert assembly.steps_in_one_pass(settings, torch.device(device)) is passes
