@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dir_bench.errors import UserError
+from dir_bench.errors import DiskFull
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -34,7 +34,7 @@ def replace_with(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
             leave neither, so it must be one that can be made again.
 
     Raises:
-        UserError: If the disk (or the user's quota of it) is full.
+        DiskFull: The disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
@@ -48,7 +48,7 @@ def replace_with(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
             _sync(path.parent, os.O_RDONLY)
     except (OSError, RuntimeError) as error:
         if _is_disk_full(error, path.parent):
-            raise UserError(
+            raise DiskFull(
                 f"The disk is full: {path} could not be written and is as it was before; free some space "
                 "and start again."
             ) from error

@@ -19,6 +19,12 @@ class RunFailed(UserError):
     exit_code = 1
 
 
+class DiskFull(UserError):
+    """There is no room on the disk, or in the user's quota of it: nothing that was asked for is a mistake."""
+
+    exit_code = 1
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" with the choice closest to `name`, or "" if none is close."""
     found = get_close_matches(name, list(choices), n=1, cutoff=0.5)

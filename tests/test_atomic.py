@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dir_bench import atomic
-from dir_bench.errors import UserError
+from dir_bench.errors import DiskFull
 
 
 def files(folder: Path) -> list[str]:
@@ -55,10 +55,11 @@ def test_old_file_stays_when_writing_fails(tmp_path: Path, error: BaseException)
 def test_full_disk_is_one_sentence_naming_the_file(tmp_path: Path, code: int) -> None:
     target = tmp_path / "last.pt"
     target.write_text("old")
-    with pytest.raises(UserError, match="disk is full") as caught:
+    with pytest.raises(DiskFull, match="disk is full") as caught:
         write_half(target, OSError(code, os.strerror(code)))
     assert str(target) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1  # nothing that was asked for is a mistake
     assert target.read_text() == "old"
     assert files(tmp_path) == ["last.pt"]
 
@@ -70,7 +71,7 @@ def test_real_write_to_a_full_device_is_reported(tmp_path: Path) -> None:
             temporary.symlink_to("/dev/full")
             temporary.write_bytes(b"x" * 100_000)
 
-    with pytest.raises(UserError, match="disk is full"):
+    with pytest.raises(DiskFull, match="disk is full"):
         write()
     assert files(tmp_path) == []
 
@@ -81,7 +82,7 @@ def test_full_disk_hidden_in_a_writers_own_error_is_found(tmp_path: Path, monkey
     with pytest.raises(RuntimeError):
         write_half(tmp_path / "a", error)  # there is space: not ours to explain
     monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: usage._replace(free=0))
-    with pytest.raises(UserError, match="disk is full"):
+    with pytest.raises(DiskFull, match="disk is full"):
         write_half(tmp_path / "a", error)
 
 

@@ -120,7 +120,7 @@ class CheckpointWriter:
             selected: What `best.pt` holds beside the network, if this state was selected.
 
         Raises:
-            UserError, OSError, RuntimeError: What went wrong with an earlier one, see `check`.
+            DiskFull, OSError, RuntimeError: What went wrong with an earlier one, see `check`.
         """
         with self._changed:
             self._changed.wait_for(lambda: selected is not None or self._waiting is None or self._waiting.best is None)
@@ -139,7 +139,7 @@ class CheckpointWriter:
                 self._thread.start()
 
     def check(self) -> None:
-        """Raise, once, what went wrong on the thread: UserError if the disk is full, as `checkpoint.save` would."""
+        """Raise, once, what went wrong on the thread: DiskFull, as `checkpoint.save` would."""
         error, self._error = self._error, None
         if error is not None:
             raise error

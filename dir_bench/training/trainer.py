@@ -122,7 +122,7 @@ class Trainer:
 
         Raises:
             RunFailed: The loss is not finite, or above `loss_limit`.
-            UserError: A checkpoint could not be written.
+            DiskFull: A checkpoint could not be written.
             Interrupted: On SIGINT or SIGTERM, after the state was saved.
         """
         if (self.checkpoints / "last.pt").exists():

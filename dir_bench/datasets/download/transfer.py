@@ -26,7 +26,7 @@ from rich.filesize import decimal
 from dir_bench import __version__
 from dir_bench.atomic import write_json
 from dir_bench.datasets.download.archives import Report
-from dir_bench.errors import UserError
+from dir_bench.errors import DiskFull, UserError
 
 log = logging.getLogger("dir_bench")
 
@@ -90,7 +90,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
-        raise UserError(
+        raise DiskFull(
             f"{what} needs {decimal(needed)} in {folder}, and {decimal(free)} are free there: free some space, or "
             "choose another data folder"
         )
@@ -99,7 +99,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 def write_failure(error: OSError, path: Path, then: str) -> UserError:
     """Return the sentence for a file that could not be written; `then` says what became of it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
+        return DiskFull(
             f"The disk is full: {path} could not be written whole; {then}: free some space and fetch again"
         )
     return UserError(f"{path} cannot be written ({error.strerror or error}); {then}")

@@ -28,7 +28,7 @@ from dir_bench.atomic import write_json
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.pictures.contents import Digests, contents
 from dir_bench.datasets.pictures.decoding import Decoder, Pixels, decode_all, raise_for, status_or_fault
-from dir_bench.errors import UserError
+from dir_bench.errors import DiskFull, UserError
 from dir_bench.files.arrays import map_npy
 from dir_bench.files.plain import available_memory
 from dir_bench.lazy import Lazy
@@ -280,7 +280,7 @@ def _new_entry(entry: Path, n: int, decoder: Decoder, title: str) -> Iterator[Pa
         temporary.rename(entry)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_room(entry, title, _entry_bytes(n, decoder), "and the disk is full") from error
+            raise _no_room(entry, title, _entry_bytes(n, decoder), "and the disk is full", DiskFull) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -311,7 +311,7 @@ def _make_room(entry: Path, needed: int, limit_gb: float | None, title: str) -> 
             raise _no_room(entry, title, needed, f"and others are in use within the {limit_gb:g} GB of cache_limit_gb")
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise _no_room(entry, title, needed, f"where {free / GB:.1f} GB are free")
+        raise _no_room(entry, title, needed, f"where {free / GB:.1f} GB are free", DiskFull)
 
 
 def _remove(entry: Path, *, leftovers_only: bool = False) -> bool:
@@ -354,8 +354,8 @@ def _size(entry: Path) -> int:
         return 0
 
 
-def _no_room(entry: Path, title: str, needed: int, why: str) -> UserError:
-    return UserError(
+def _no_room(entry: Path, title: str, needed: int, why: str, kind: type[UserError] = UserError) -> UserError:
+    return kind(
         f"the decoded pictures of {title} take {needed / GB:.1f} GB in {entry.parent}, {why}: free some space or raise "
         f"the limit, name another folder (cache_dir), or {WITHOUT}"
     )
