@@ -6,6 +6,7 @@ for it, and no tensors of two devices meet. Out of sight are autograd's own engi
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from dir_bench.results.store import RunFolder
 from dir_bench.task import Task
 from dir_bench.tensors import in_single
 from dir_bench.training import features, prediction, trainer
+from dir_bench.training.kept import kept
 from dir_bench.training.trainer import Trainer
 
 CUDA = torch.device("cuda", 0)
@@ -104,6 +106,7 @@ METHODS = ("sqinv_lds_fds", "bsam", "conr", "ranksim", "vir", "srl", "hca", "gro
 
 
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA")
+@pytest.mark.parametrize("samples", ["host", "device"])
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -113,7 +116,9 @@ METHODS = ("sqinv_lds_fds", "bsam", "conr", "ranksim", "vir", "srl", "hca", "gro
     ],
     ids=lambda overrides: " ".join(overrides[-2:]),
 )
-def test_an_epoch_never_reads_from_the_device(imagined: FakeTensorMode, overrides: list[str], tmp_path: Path) -> None:
+def test_an_epoch_never_reads_from_the_device(
+    imagined: FakeTensorMode, overrides: list[str], samples: str, tmp_path: Path
+) -> None:
     dataset = overrides[0].partition("=")[2]
     if dataset != "gauge":
         inspection.sample(dataset, tmp_path, 4)
@@ -122,6 +127,8 @@ def test_an_epoch_never_reads_from_the_device(imagined: FakeTensorMode, override
     network, engine = assembly.build_network(settings, data), Engine()
     data = assembly.train_on(data, network, torch.device("cpu"), "host")
     with imagined:
+        if samples == "device":
+            data = replace(data, train=kept(data.train, CUDA), val=kept(data.val, CUDA, with_maps=False))
         move(network, imagined)
         trained = Trainer(
             fabric=engine, settings=settings.trainer, network=network,
