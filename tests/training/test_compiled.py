@@ -54,6 +54,7 @@ def test_full_training_batches_are_compiled_once_and_others_run_as_they_are(mode
     assert len(backend.compiled) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch 2.11 warns of itself
 def test_keys_reach_the_compiler(tmp_path: Path, monkeypatch):
     monkeypatch.setenv(CACHE, str(tmp_path / "torchinductor_me"))  # as torch names it when it is imported
     settings = config.compose(["dataset=gauge", f"paths.data={tmp_path}", "trainer.compile=true"])
