@@ -18,7 +18,7 @@ from dir_bench.datasets.recognition import Found, Place
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import Expect, array_shape, blocks, read_npy, read_npz
 from dir_bench.files.plain import NotThere, status
-from dir_bench.files.text import one_csv
+from dir_bench.files.text import one_csv, text_type
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
@@ -360,8 +360,10 @@ def _from_npy(files: Sequence[Path], shape: tuple[int, ...]) -> tuple[pd.DataFra
                 f"of them"
             )
     arrays = [array if array.shape != shape else array[None] for array in found]
-    names = [(str(file), row) for file, array in zip(files, arrays, strict=True) for row in range(len(array))]
-    return pd.DataFrame(names, columns=["file", "sample"]), arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    where = [str(file) for file, array in zip(files, arrays, strict=True) for _ in array]
+    rows = np.concatenate([np.arange(len(array)) for array in arrays])
+    names = pd.DataFrame({"file": pd.Series(where, dtype=text_type()), "sample": rows})
+    return names, arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _from_csv(files: Sequence[Path], shape: tuple[int, ...]) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:

@@ -30,7 +30,7 @@ from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
 from dir_bench.files.plain import NotThere, is_missing, status
-from dir_bench.files.text import BYTES, one_csv, read_csv
+from dir_bench.files.text import BYTES, one_csv, read_csv, text_type
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
@@ -323,7 +323,7 @@ class Images:
                 raise UserError(f"{files[0]} has no column '{self.path_column}', which names the pictures")
             pictures = [files[0].parent / path for path in table[self.path_column]]
         else:
-            table, pictures = pd.DataFrame({self.path_column: [*map(str, files)]}), [*files]
+            table, pictures = pd.DataFrame({self.path_column: [*map(str, files)]}, dtype=text_type()), [*files]
         store = open_store(pictures, self.decoder, cache="none", folder=self.cache_dir, limit_gb=None,
                            workers=self.threads, title="new pictures")  # fmt: skip
         targets = np.full(len(pictures), np.nan, np.float32)

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,11 @@ def _line(content: bytes, place: int) -> int:
     return content.count(b"\n", 0, place) + 1
 
 
+def text_type() -> Any:
+    """Return the type of columns that may hold `BYTES`: left to itself pandas takes Arrow's, which is UTF-8 alone."""
+    return pd.StringDtype("python", na_value=np.nan)
+
+
 @dataclass(frozen=True)
 class Csv:
     """A csv as text.
@@ -81,8 +86,11 @@ class Csv:
             if self.header.count(name) > 1:
                 raise UserError(f"{self.path} has {self.header.count(name)} columns '{name}': rename all but one")
         places = [self.header.index(name) for name in columns]
-        taken = {name: [row[place] for row in self.rows] for name, place in zip(columns, places, strict=True)}
-        return pd.DataFrame(taken, index=pd.Index(self.lines), dtype=str)
+        taken = {place: [row[place] for row in self.rows] for place in places}
+        frame = pd.DataFrame(taken, pd.Index(self.lines), dtype=text_type())
+        names: Any = pd.Index([*columns], dtype=text_type())
+        frame.columns = names
+        return frame
 
     def _there(self) -> str:
         shown = ", ".join(name[:60] for name in self.header[:30])

@@ -12,6 +12,7 @@ from PIL import Image
 from dir_bench.datasets.base import Dataset
 from dir_bench.datasets.images import Images, write_list
 from dir_bench.errors import UserError
+from dir_bench.files.text import text_type
 from dir_bench.labels import TargetBins
 
 SIZE = 32
@@ -239,7 +240,7 @@ def test_file_names_that_are_no_text_are_read(folder: Path) -> None:
     listed = rows(folder)
     odd = b"pictures/Andr\xe9.jpg".decode("utf-8", "surrogateescape")
     (folder / listed["path"][0]).rename(folder / odd)
-    listed.loc[0, "path"] = odd
+    listed["path"] = pd.Series([odd, *listed["path"][1:]], dtype=text_type())
     write_list(folder / "images.csv", listed)
     assert len(images(folder, cache="ram").load().train) == (listed["split"] == "train").sum()
 

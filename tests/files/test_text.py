@@ -73,3 +73,10 @@ def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
 def test_any_bytes_are_read_or_a_sentence(tmp_path: Path, content: bytes) -> None:
     with suppress(UserError):
         read_csv(written(tmp_path / "a.csv", b"path,target\na,1\n" + content)).frame(["path"])
+
+
+def test_text_is_kept_by_pandas_itself_whatever_else_is_installed(tmp_path: Path) -> None:
+    """Arrow's strings, which pandas takes by itself where pyarrow is installed, refuse names that are no UTF-8."""
+    frame = read_csv(written(tmp_path / "a.csv", b"p\xe4th,target\n\xff,1\n")).frame(["p\udce4th", "target"])
+    assert {dtype.storage for dtype in (*frame.dtypes, frame.columns.dtype)} == {"python"}
+    assert frame.groupby("p\udce4th")["target"].count().tolist() == [1]

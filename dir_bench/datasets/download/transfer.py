@@ -99,9 +99,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 def write_failure(error: OSError, path: Path, then: str) -> UserError:
     """Return the sentence for a file that could not be written; `then` says what became of it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(
-            f"The disk is full: {path} could not be written whole; {then}: free some space and fetch again"
-        )
+        return DiskFull(f"The disk is full: {path} could not be written whole; {then}: free some space and fetch again")
     return UserError(f"{path} cannot be written ({error.strerror or error}); {then}")
 
 
