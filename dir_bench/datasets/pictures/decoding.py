@@ -1,8 +1,9 @@
 """Picture files to arrays of pixels, in parallel threads; what cannot be decoded is named in a sentence.
 
-JPEG, PNG, WebP and GIF are decoded by torchvision's decoder, faster than Pillow by half and equal to it pixel by pixel.
+JPEG, WebP and GIF are decoded by torchvision's decoder, faster than Pillow by half and equal to it pixel by pixel.
 torchvision 0.29 announces that it will drop this decoder; whatever it does not take (or all, once it is gone) is
-Pillow's, which is also what the published code reads pictures with.
+Pillow's, which is also what the published code reads pictures with. PNG is Pillow's too: it is as fast, and the other
+way a wrong bit can end the process.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ NAMED = 10
 MOST_BYTES = 2**30
 """A larger file is no picture but a mistake."""
 GREY16 = ("I;16", "I;16B", "I;16L", "I;16N")
-ORIENTATION = 0x0112
+ORIENTATION, BITS, ZERO_IS = 0x0112, 0x0102, 0x0106  # tags of EXIF and TIFF; the last is 0 where zero is white
 TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 """Value of the EXIF tag to quarter turns (counterclockwise), and whether the picture is then mirrored left to right."""
 # Pillow refuses bombs; what it only warns of, from half of that on, may be a photograph.
@@ -86,7 +87,7 @@ def face_decoder(size: int = 224, *, exif_orientation: bool = False) -> Decoder:
         exif_orientation: Whether a picture is turned as its EXIF tag says (as phones mean it).
     """
     decode = partial(_decode_face, size=size, exif_orientation=exif_orientation)
-    return Decoder("face-2-exif" if exif_orientation else "face-2", (size, size, 3), np.dtype(np.uint8), decode)
+    return Decoder("face-3-exif" if exif_orientation else "face-3", (size, size, 3), np.dtype(np.uint8), decode)
 
 
 def rgb_decoder(height: int = 240, width: int = 320) -> Decoder:
@@ -95,7 +96,7 @@ def rgb_decoder(height: int = 240, width: int = 320) -> Decoder:
     It is the published Scale(240) within one grey level (YyzHarry/imbalanced-regression, nyud2-dir/nyu_transform.py),
     for pictures with the proportions of the result, 4:3 by default; others are a UserError.
     """
-    return Decoder("rgb-2", (height, width, 3), np.dtype(np.uint8), partial(_decode_rgb, height=height, width=width))
+    return Decoder("rgb-3", (height, width, 3), np.dtype(np.uint8), partial(_decode_rgb, height=height, width=width))
 
 
 def depth_decoder(height: int = 240, width: int = 320, bits: Literal[8, 16] = 8) -> Decoder:
@@ -163,14 +164,17 @@ def _scaled(picture: Image.Image) -> Pixels:
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
         kind = "fractional numbers" if picture.mode == "F" else "whole numbers of 32 bits"
         raise ValueError(f"it holds {kind}, of which none is known to be white: save it with 8 or 16 bits")
-    grey = np.asarray(picture).astype(np.uint32)
-    return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=2)
+    tags = getattr(picture, "tag_v2", {})  # of TIFF, whose numbers Pillow leaves as they are
+    white = 2 ** int(np.ravel(tags.get(BITS, 16))[0]) - 1
+    grey = (np.asarray(picture).astype(np.uint32) * 255 + white // 2) // white
+    grey = 255 - grey if tags.get(ZERO_IS) == 0 else grey
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _rgb8(content: bytes, opened: Image.Image) -> Pixels:
     import torchvision.io  # registers the decoder
 
-    if hasattr(torch.ops.image, "decode_image"):
+    if opened.format != "PNG" and hasattr(torch.ops.image, "decode_image"):
         encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         try:
             # The function of torchvision.io calls this operator, with a warning each time that it will go.

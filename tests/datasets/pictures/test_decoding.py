@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import struct
 import zlib
 from pathlib import Path
 
@@ -235,6 +236,43 @@ RAMP = np.linspace(0, 65535, 64).round().astype(np.uint16)[None].repeat(64, 0)
 def test_grey_of_16_bits_is_scaled(tmp_path: Path, name: str) -> None:
     Image.fromarray(RAMP).save(tmp_path / name)
     np.testing.assert_array_equal(face_decoder(64).decode(tmp_path / name), np.rint(RAMP / 257)[..., None].repeat(3, 2))
+
+
+def tiff(grey: np.ndarray, bits: int, zero_is: int) -> bytes:
+    """Return an uncompressed grey TIFF of 12 or 16 bits; `zero_is` is 0 where zero means white."""
+    height, width = grey.shape
+    packed = grey.astype("<u2").tobytes()
+    if bits == 12:
+        first, second = grey.reshape(-1, 2).T
+        packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1).astype(np.uint8).tobytes()
+    tags = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, zero_is), (273, 4, 122),
+            (277, 3, 1), (278, 3, height), (279, 4, len(packed))]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
+
+
+@pytest.mark.parametrize(("bits", "zero_is"), [(12, 1), (16, 1), (16, 0)])  # Pillow refuses 12 bits with 0
+def test_grey_tiffs_are_scaled_by_their_bits_and_turned_where_zero_is_white(tmp_path: Path, bits: int, zero_is: int):
+    (tmp_path / "a.tif").write_bytes(tiff(RAMP >> (16 - bits), bits, zero_is))
+    grey = face_decoder(64).decode(tmp_path / "a.tif")[..., 0].astype(int)
+    assert np.abs(grey - (RAMP / 257 if zero_is else 255 - RAMP / 257)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "L"])
+def test_a_png_with_wrong_bits_is_a_sentence_or_a_picture(tmp_path: Path, mode: str) -> None:
+    """Through torchvision's decoder most of them ended the process."""
+    content = save(tmp_path / "whole.png", mode).read_bytes()
+    rng, sentences = np.random.default_rng(0), []
+    for place in rng.integers(40, len(content), 40):
+        wrong = bytearray(content)
+        wrong[place] ^= 1 << rng.integers(8)
+        (tmp_path / "a.png").write_bytes(wrong)
+        try:
+            assert face_decoder(8).decode(tmp_path / "a.png").shape == (8, 8, 3)
+        except UserError as error:
+            sentences.append(str(error))
+    assert len(sentences) > 10
+    assert all("a.png cannot be decoded" in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize(("array", "said"), [(np.float32(RAMP), "fractional"), (np.int32(RAMP), "32 bits")])
