@@ -47,7 +47,10 @@ class Numbers:
         inside[rows] = True
         table.refuse(inside & np.isnan(found) & ~missing, column, "is not a number, and the column is one of numbers",
                      f", or set dataset.source.categories=[{self.name}]")  # fmt: skip
-        scaled = np.where(missing, 0.0, (found - self.mean) / self.std)[rows]
+        scaled = np.where(missing, 0.0, (found - self.mean) / self.std)
+        table.refuse(inside & (np.abs(scaled) > np.finfo(np.float32).max), column,
+                     f"is too far from the training values (about {self.mean:g}) for numbers of 32 bits")  # fmt: skip
+        scaled = scaled[rows]
         parts = [scaled, missing[rows]] if self.marked else [scaled]
         return np.stack(parts, axis=1).astype(np.float32)
 
@@ -137,10 +140,12 @@ def fit(
         held = numbers[~missing]
         if name not in categories and np.isfinite(held).mean() > NUMERIC:
             held = held[np.isfinite(held)]
-            if held.min() == held.max() and not missing.any():
+            one = bool(held.min() == held.max())  # then its mean and deviation may be off by a rounding error
+            mean, std = (float(held[0]), 1.0) if one else (float(held.mean()), float(held.std()))
+            if one and not missing.any():
                 constant.append(name)
             else:
-                found.append(Numbers(name, float(held.mean()), float(held.std()) or 1.0, bool(missing.any())))
+                found.append(Numbers(name, mean, std, bool(missing.any())))
         elif (made := _of_text(table, rows, name, most_categories)).width > 1:
             found.append(made)
         else:
@@ -162,5 +167,9 @@ def _of_text(table: Table, rows: IntArray, name: str, most: int) -> Categories:
 
 
 def _categories(table: Table, name: str) -> npt.NDArray[np.str_]:
-    text = table.frame[name].astype(str).str.strip().to_numpy(dtype=object)
-    return np.where(table.missing(name), "", text).astype(str)
+    """Return the text of each row; a whole number is the same with and without decimals.
+
+    Programs write whole numbers as fractions as soon as one of a column is missing.
+    """
+    text = table.frame[name].astype(str).str.strip().str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)
+    return np.where(table.missing(name), "", text.to_numpy(dtype=object)).astype(str)

@@ -37,6 +37,28 @@ def test_a_gap_in_training_has_an_input_of_its_own(tmp_path):
     ]
 
 
+def test_one_value_and_gaps_in_training_are_no_spread(tmp_path):
+    """The deviation of a hundred times 0.1 is 2.8e-17, by which other values were divided."""
+    held = table(tmp_path, "a,b\n" + "0.1,1\n" * 100 + ",2\n" * 50 + "0.2,1\n")
+    encoding = fit(held, np.arange(150), ["a"], categories=[], most_categories=30)
+    assert encoding.encode(held, np.array([0, 120, 150])).tolist() == [[0, 0], [0, 1], pytest.approx([0.1, 0])]
+
+
+def test_whole_numbers_are_the_same_categories_with_decimals(tmp_path):
+    """As programs write them where one of a column is missing."""
+    held = table(tmp_path, "a\n1\n20\n1.0\n20.00\n1.5\n+1.0x\n")
+    encoding = fit(held, np.arange(2), ["a"], categories=["a"], most_categories=30)
+    assert encoding.encode(held, np.arange(6)).tolist() == [[1, 0], [0, 1], [1, 0], [0, 1], [0, 0], [0, 0]]
+
+
+def test_a_value_too_far_from_training_is_named(tmp_path):
+    held = table(tmp_path, "a\n1e-30\n3e-30\n1e30\n")
+    encoding = fit(held, np.arange(2), ["a"], categories=[], most_categories=30)
+    assert encoding.encode(held, np.arange(2)).tolist() == [[-1], [1]]
+    with pytest.raises(UserError, match=r"line 4: a '1e30' is too far from the training values \(about 2e-30\)"):
+        encoding.encode(held, np.arange(3))
+
+
 def test_rare_categories_and_numbers_that_are_categories(tmp_path):
     held = table(tmp_path, "zip\n" + "10\n" * 5 + "20\n" * 4 + "30\n")
     encoding = fit(held, np.arange(10), ["zip"], categories=["zip"], most_categories=2)
