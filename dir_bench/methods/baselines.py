@@ -22,6 +22,7 @@ from dir_bench.backbones.base import Backbone
 from dir_bench.config import resolve_target
 from dir_bench.errors import RunFailed, UserError
 from dir_bench.methods.part import Facts, FeatureSet, Head, Part, refuse_maps
+from dir_bench.tensors import wide_dtype
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
@@ -204,7 +205,9 @@ class KNN(_OnFeatures):
 
     def decode(self, output: Tensor) -> Tensor:
         """Return the mean over neighbours."""
-        apart = torch.cdist(self._standard(output), self.features)
+        # By products, which are quick; in single precision they cannot tell near samples apart if others lie far away.
+        wide = wide_dtype(output.device)
+        apart = torch.cdist(self._standard(output).to(wide), self.features.to(wide))
         nearest = apart.topk(min(self.k, len(self.targets)), largest=False).indices
         return self.targets[nearest].mean(1, keepdim=True)
 

@@ -21,10 +21,13 @@ from torch import Tensor
 
 from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
+from dir_bench.tensors import wide_dtype
 
 IntArray = npt.NDArray[np.int64]
 BLOCK_BYTES = 2**28
 """What the distances of one block of samples may take; not a setting, for it could change a distance's last digit."""
+SHORT = 64
+"""Numbers of the longest vectors that are compared in double precision: there, sorting takes longer than products."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +200,9 @@ def nearest_neighbours(
     """Find the nearest neighbours of vectors among themselves, by comparing all, on the device where they lie.
 
     Distances come from one matrix product per block of rows: n² · d multiplications in all, and memory for a centred
-    copy of the vectors and one block, whatever n. Where vectors are nearly the same, float32 products cannot tell by
-    how much they differ; the distances that are returned are therefore taken again, from differences.
+    copy of the vectors and one block, whatever n. Products cannot tell near vectors apart where others lie far away:
+    those of short vectors, such as rows of tables, are in double precision, and the distances that are returned are
+    taken again, from differences.
 
     Args:
         vectors: Shape ``(n, d)``, n above k.
@@ -207,10 +211,11 @@ def nearest_neighbours(
         block_bytes: Bound of one block of distances.
     """
     n, d = vectors.shape
-    vectors = vectors.float()
+    wide = wide_dtype(vectors.device) if d <= SHORT else torch.float32
+    vectors = vectors.to(wide)
     vectors = vectors - vectors.mean(0)  # smaller numbers, smaller rounding errors
     squares = vectors.square().sum(1)
-    rows = max(1, block_bytes // (4 * max(n, k * d)))
+    rows = max(1, block_bytes // (vectors.element_size() * max(n, k * d)))
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for start in range(0, n, rows):
         block = vectors[start : start + rows]
@@ -222,7 +227,7 @@ def nearest_neighbours(
         distances = (vectors[indices] - block[:, None]).norm(dim=2)
         # Itself is the farthest, so this is the middle of the n − 1 others.
         median = _smallest(squared, n // 2) if with_median else squared[:0, 0]
-        found.append((indices, distances, median.clamp(min=0).sqrt()))
+        found.append((indices, distances.float(), median.clamp(min=0).sqrt().float()))
     return Neighbours(*(torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)))
 
 

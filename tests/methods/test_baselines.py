@@ -44,7 +44,7 @@ def fitted(head, train, val, weights=None):
         return lambda: FeatureSet(torch.from_numpy(pair[0]), torch.from_numpy(pair[1]), some)
 
     head.fit(given_as(train, None if weights is None else torch.from_numpy(weights)), given_as(val))
-    copy = type(head)(facts(train[1]))
+    copy = type(head)(facts(train[1], width=train[0].shape[1]))
     copy.load_state_dict(head.state_dict())  # buffers of any length
     return lambda x: (copy.decode(torch.from_numpy(x)) * head.target_scale + head.target_shift).squeeze(1).numpy()
 
@@ -61,6 +61,14 @@ def test_neighbours_are_those_of_scikit_learn_on_standardised_features(seed, k):
     np.testing.assert_allclose(own, reference.predict(test[0]), rtol=1e-4)
     if k == 5:
         np.testing.assert_array_equal(predicted(test[0]), own)
+
+
+def test_near_samples_are_told_apart_beside_one_that_is_far_away():
+    x = np.append(np.linspace(0, 1, 200), 1e5).astype(np.float32)[:, None]
+    labels = np.arange(201) / 30
+    head = baselines.KNN(facts(labels, width=1), k=1)
+    fitted(head, (x, labels), (x, labels))
+    np.testing.assert_allclose(head.decode(torch.from_numpy(x)).squeeze(1).numpy() * 2 + 1, labels, rtol=1e-6)
 
 
 def test_more_neighbours_than_samples_are_all_of_them():

@@ -192,3 +192,12 @@ def test_neighbours_on_a_gpu_are_those_on_the_cpu() -> None:
     here, there = (nearest_neighbours(vectors.to(device), 5, with_median=True) for device in ("cpu", "cuda"))
     assert np.array_equal(here.indices, there.indices)
     assert there.median == pytest.approx(here.median, rel=1e-4)
+
+
+def test_neighbours_of_near_vectors_are_exact_beside_one_that_is_far_away():
+    line = np.append(np.arange(200) * 5e-6, 30)[:, None].astype(np.float32)
+    apart = np.abs(line - line.T.astype(np.float64))
+    np.fill_diagonal(apart, np.inf)
+    found = nearest_neighbours(torch.from_numpy(line), 1, with_median=True)
+    np.testing.assert_array_equal(np.take_along_axis(apart, found.indices, 1)[:, 0], apart.min(1))
+    np.testing.assert_allclose(found.median, np.sort(apart)[:, 99], rtol=1e-4)
