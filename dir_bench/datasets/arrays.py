@@ -16,7 +16,7 @@ from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash, large_file_hash
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.errors import UserError
-from dir_bench.files.arrays import Expect, array_shape, blocks, read_npy, read_npz
+from dir_bench.files.arrays import Expect, array_shape, blocks, read_npy, read_npz, refuse_blurred
 from dir_bench.files.plain import NotThere, status
 from dir_bench.files.text import one_csv, text_type
 from dir_bench.labels import TargetBins
@@ -274,6 +274,9 @@ class Arrays:
             found = {name: read_npy(self._part(name), expect, map_above=IN_MEMORY) for name in wanted}
         else:
             found = read_npz(self.file, dict.fromkeys(wanted, expect), map_above=IN_MEMORY)
+
+        if kind == "y":
+            refuse_blurred(found["train_y"], f"{self.file}: train_y")
 
         def held(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             as_it_is = isinstance(array, np.memmap) or (kind == "x" and np.can_cast(array.dtype, np.float32))

@@ -29,6 +29,7 @@ from dir_bench.datasets.pictures.pixels import Store, open_store
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
+from dir_bench.files.arrays import refuse_blurred
 from dir_bench.files.plain import NotThere, is_missing, status
 from dir_bench.files.text import BYTES, one_csv, read_csv, text_type
 from dir_bench.labels import TargetBins
@@ -236,6 +237,7 @@ class Images:
             if np.isfinite([self.lowest, self.highest]).all()
             else "is not a number",
         )
+        refuse_blurred(targets, f"{self.list_path}: {self.target_column}")
         if self.split_column in table:
             split = table[self.split_column]
             self._refuse(~split.isin(SPLITS).to_numpy(), split, f"is not one of {', '.join(SPLITS)}")

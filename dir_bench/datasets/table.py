@@ -20,6 +20,7 @@ from dir_bench.datasets.tables.encoding import Encoding, fit
 from dir_bench.datasets.tables.holdout import hold_out
 from dir_bench.datasets.tables.published import FILES, HOME, remote
 from dir_bench.errors import UserError, nearest
+from dir_bench.files.arrays import refuse_blurred
 from dir_bench.files.plain import is_missing
 from dir_bench.files.table import Table, read_table
 from dir_bench.labels import TargetBins
@@ -289,6 +290,7 @@ class Tabular:
         whole = parts["train"]
         if len(whole.rows) < 2:
             raise UserError(f"{whole.table.path} has one row of data: there is nothing to learn from it")
+        refuse_blurred(whole.targets, f"{whole.table.path}: {self.target}")
         if self._splits_named:
             named = whole.table.frame[str(self.split_column)]
             whole.table.refuse(~named.isin(SPLITS).to_numpy(np.bool_), named, f"is not one of {', '.join(SPLITS)}")

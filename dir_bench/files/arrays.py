@@ -37,6 +37,10 @@ _NAMES = {
 }
 
 
+BLUR = 1e-3
+"""Part of the targets' standard deviation by which rounding to 32 bits may move one."""
+
+
 @dataclass(frozen=True)
 class Expect:
     """What an array has to be.
@@ -109,6 +113,24 @@ def read_npy(path: Path, expect: Expect, *, map_above: int | None = None) -> Arr
             raise UserError(f"{path} is no .npy: write it with numpy.save")
         read = _map_array if _is_above(size, map_above) else _read_array
         return _checked(read(file, size, str(path)), expect, str(path))
+
+
+def refuse_blurred(targets: Array, where: str) -> None:
+    """Raise UserError where training targets of 32 bits would be others: far from zero, and near each other.
+
+    Args:
+        targets: As they are given, shape ``(n,)``.
+        where: File and name, for the message.
+    """
+    if np.can_cast(targets.dtype, np.float32):
+        return
+    exact = np.asarray(targets, np.float64)
+    moved = float(np.abs(exact.astype(np.float32) - exact).max())
+    if exact.min() < exact.max() and moved > BLUR * float(exact.std()):
+        raise UserError(
+            f"{where}: targets from {exact.min():.10g} to {exact.max():.10g} are too far from 0 for how near they are "
+            f"to each other: in 32 bits they would move by up to {moved:.2g}, so take their least value off each"
+        )
 
 
 def map_npy(path: Path) -> "np.memmap[Any, np.dtype[Any]]":

@@ -194,3 +194,18 @@ def test_other_files_than_the_published_ones_are_told_apart(commands: Callable[.
     table = Published(str(tmp_path / "data/tables"), *(f"abalone_{part}.csv" for part in SPLITS), target="Rings")
     assert table.stands_in() == "other files than the published ones"
     assert table.check().problems == ()
+
+
+@pytest.mark.parametrize("low", [200_000_000, 1.7e9])
+def test_targets_that_float32_would_blur_are_refused(commands: Callable[..., str], tmp_path: Path, low: float) -> None:
+    write(tmp_path / "x.csv", 120, y=[low + i % 40 for i in range(120)])
+    said = commands(["data", "check", "table", "dataset.source.path=x.csv", "dataset.source.target=y"], code=1)
+    assert f"x.csv: y: targets from {low:.10g} to" in said
+    assert "take their least value off each" in said
+
+
+def test_targets_far_from_zero_are_taken_where_they_are_far_apart_too(tmp_path: Path) -> None:
+    labels = 2e8 + 1e5 * np.arange(40)
+    write(tmp_path / "x.csv", 120, y=[*labels, *labels, *labels])
+    held = Tabular(str(tmp_path), str(tmp_path / "x.csv"), target="y").load()
+    assert np.isin(held.train.targets, labels).all()

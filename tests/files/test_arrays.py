@@ -2,7 +2,7 @@ import io
 import os
 import pickle
 import zipfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dir_bench.errors import UserError
-from dir_bench.files.arrays import Expect, map_npy, read_npy, read_npz
+from dir_bench.files.arrays import Expect, map_npy, read_npy, read_npz, refuse_blurred
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 PLAIN = {"x": Expect(dims=2, finite=True, float32=True, filled=True)}
@@ -161,3 +161,18 @@ def test_only_plain_files_are_opened(tmp_path: Path) -> None:
             read_npz(tmp_path / f"{name}.npz", PLAIN)
     with pytest.raises(UserError, match="/dev/zero is a device"):
         read_npy(Path("/dev/zero"), Expect())
+
+
+@pytest.mark.parametrize(
+    ("targets", "fine"),
+    [
+        (1.7e9 + np.arange(100), False),
+        (np.arange(100) + 200_000_000, False),
+        (1.7e9 + 1e6 * np.arange(100), True),
+        (np.full(100, 0.1), True),  # equal ones are another mistake
+        (np.arange(100, dtype=np.float32) + 1e8, True),  # nothing is lost that was there
+    ],
+)
+def test_targets_that_32_bits_would_blur_are_refused(targets: np.ndarray, fine: bool) -> None:
+    with nullcontext() if fine else pytest.raises(UserError, match=r"x: targets from .* would move by up to"):
+        refuse_blurred(targets, "x")
