@@ -111,17 +111,30 @@ class UVOTE(Head):
     def decode(self, output: Tensor) -> Tensor:
         """Return the prediction that the experts come to."""
         mean, log_scale = self._split(output)
-        if self.answer == "first":
-            return mean[:, :1]
-        if self.answer == "surest":
-            return mean.gather(1, log_scale.argmin(1, keepdim=True))
-        share = (-log_scale).softmax(1) if self.answer == "weighted" else torch.full_like(mean, 1 / mean.shape[1])
-        return (share * mean).sum(1, keepdim=True)
+        return self._pooled(mean, log_scale)
 
     def columns(self, output: Tensor) -> dict[str, Tensor]:
-        """Return the Laplace scale b of the surest expert, and the standard deviation √2 b."""
-        scale = self._split(output)[1].amin(1, keepdim=True).exp()
-        return {"scale": scale, "std": math.sqrt(2) * scale}
+        """Return the standard deviation of the distribution that predicts, and the scale b of a Laplace that has it.
+
+        Of one expert it is √2 b. Of "mean" and "weighted" it is that of the mixture of all experts' distributions by
+        the shares w of their means m: its mean is the prediction ŷ = Σ w m, and its variance Σ w (2 b² + (m - ŷ)²).
+        """
+        mean, log_scale = self._split(output)
+        if self.answer in ("surest", "first"):
+            scale = self._pooled(log_scale, log_scale).exp()
+            return {"scale": scale, "std": math.sqrt(2) * scale}
+        variance = 2 * (2 * log_scale).exp() + (mean - self._pooled(mean, log_scale)).square()
+        std = self._pooled(variance, log_scale).sqrt()
+        return {"scale": std / math.sqrt(2), "std": std}
+
+    def _pooled(self, values: Tensor, log_scale: Tensor) -> Tensor:
+        """Return of each expert's value that of the expert who answers, or the mean by their shares."""
+        if self.answer == "first":
+            return values[:, :1]
+        if self.answer == "surest":
+            return values.gather(1, log_scale.argmin(1, keepdim=True))
+        share = (-log_scale).softmax(1) if self.answer == "weighted" else torch.full_like(values, 1 / values.shape[1])
+        return (share * values).sum(1, keepdim=True)
 
     @staticmethod
     def _split(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -210,6 +210,19 @@ def test_uvote_by_hand():
     assert growing.others == 0.25
 
 
+def test_the_standard_deviation_of_uvote_is_that_of_the_distribution_that_predicts():
+    output = torch.tensor([[1.0, 5.0, math.log(2), math.log(0.1)]])
+    predicted = {"first": (1, 8), "surest": (5, 0.02), "mean": (3, 0.5 * (8 + 4) + 0.5 * (0.02 + 4))}
+    mean = (0.5 * 1 + 10 * 5) / 10.5  # shares by 1/b
+    predicted["weighted"] = (mean, (0.5 * (8 + (1 - mean) ** 2) + 10 * (0.02 + (5 - mean) ** 2)) / 10.5)
+    for answer, (prediction, variance) in predicted.items():
+        head = uvote.UVOTE(facts(np.arange(9.0)), experts=2, answer=answer)
+        columns = {name: column.item() for name, column in head.columns(output).items()}
+        assert head.decode(output).item() == pytest.approx(prediction), answer
+        assert columns["std"] == pytest.approx(math.sqrt(variance)), answer
+        assert columns["scale"] == pytest.approx(math.sqrt(variance / 2)), answer
+
+
 def test_sam_takes_the_gradient_from_rho_away_and_leaves_weights_to_the_bit():
     weight = torch.tensor([3.0, 4.0], requires_grad=True)
     before = weight.detach().clone()
