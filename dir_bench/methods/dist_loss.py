@@ -32,7 +32,8 @@ def expected_labels(grid: NDArray[np.float64], share: NDArray[np.float64], size:
 
     Each label of the grid is held share · size times, rounded. At either end, where labels deserve less than one sample
     each, those together that deserve one get it. What rounding leaves over goes to the labels around the most frequent
-    one, a sample each; to all in proportion if it is more than half of the grid.
+    one, a sample each; to all in proportion if it is more than half of the grid. Where rounding gives more than can be
+    taken back so, as from nearly even shares of less than a sample, the sums of shares are rounded in their place.
 
     Args:
         grid: Labels in increasing order, shape ``(l,)``.
@@ -55,7 +56,11 @@ def expected_labels(grid: NDArray[np.float64], share: NDArray[np.float64], size:
     elif residual:
         counts += np.floor(residual * share).astype(np.int64)
     counts = counts.clip(min=0)
-    counts[counts.argmax()] += size - int(counts.sum())  # what the last two steps could not place
+    unplaced = size - int(counts.sum())
+    if counts.max() + unplaced < 0:
+        counts[:] = np.diff(np.rint(np.cumsum(wanted)), prepend=0)
+    else:
+        counts[counts.argmax()] += unplaced
     return np.repeat(grid, counts)
 
 

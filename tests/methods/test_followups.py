@@ -165,6 +165,14 @@ def test_the_labels_that_a_batch_should_hold_are_as_many_as_it_has_and_in_order(
     assert abs(labels.mean() - (share * np.arange(30)).sum()) < 15
 
 
+def test_nearly_even_labels_of_less_than_a_sample_each_are_spread_over_the_grid():
+    share = np.array([0.5, *np.ones(58), 0.5]) / 59
+    labels = dist_loss.expected_labels(np.arange(60.0), share, 32)
+    assert len(labels) == 32
+    assert (np.diff(labels) > 0).all()
+    assert np.diff(labels).max() <= 2
+
+
 def test_dist_loss_is_0_for_the_labels_themselves_and_weights_go_with_their_predictions():
     targets = np.random.default_rng(0).gamma(3, 1, 400).clip(0, 9.9)
     part = dist_loss.DistLoss(facts(targets, scale=2.0), reweight="inv")
