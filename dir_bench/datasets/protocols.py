@@ -183,14 +183,15 @@ def densities(bins: TargetBins, protocol: Protocol) -> tuple[Floats, Mask]:
     """
     low, high = protocol.range or (bins.edges[0], bins.edges[-1])
     place = 100 * (bins.edges[:-1] - low) / (high - low)
+    at = np.round(place, 6)  # else a bin on an end of a stretch lies on either side of it, as it happens to be rounded
     weights = np.zeros(len(bins))
     for centre, rate in protocol.omega:
         weights += np.exp(-rate * (place - centre) ** 2)
     for first, last in protocol.blind:
-        weights[(place >= first) & (place < last)] = 0
+        weights[(at >= first) & (at < last)] = 0
     inside = np.ones(len(bins), bool)
     if protocol.within is not None:
-        inside = (place >= protocol.within[0]) & (place < protocol.within[1])
+        inside = (at >= protocol.within[0]) & (at < protocol.within[1])
     return np.where(inside, weights, 0), inside
 
 

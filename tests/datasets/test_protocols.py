@@ -98,6 +98,15 @@ def test_density_scales_to_the_range_of_labels() -> None:
     assert (inside.sum(), (weights > 0).sum()) == (108, 94)  # 54 of 100 places, less 7
 
 
+@pytest.mark.parametrize("low", [0.0, -4.0, 0.1, 2000.0])
+@pytest.mark.parametrize("reach", [0.1, 3.0, 7.0, 37.0, 100.0, 120.0])
+def test_bins_on_the_ends_of_a_stretch_belong_to_what_begins_there(low: float, reach: float) -> None:
+    bins = TargetBins.regular(low, low + reach, reach / 100)
+    weights, inside = densities(bins, Protocol(omega=[[50, 0]], within=[7, 93], blind=[[14, 29], [57, 58]]))
+    assert np.flatnonzero(inside).tolist() == list(range(7, 93))
+    assert np.flatnonzero(weights).tolist() == [*range(7, 14), *range(29, 57), *range(58, 93)]
+
+
 def test_an_empty_split_says_what_to_do() -> None:
     with pytest.raises(UserError, match=r"split 'test'.*lower subset.protocol.per_bin"):
         drawn(PROTOCOLS[0], made_up_ages(200))
