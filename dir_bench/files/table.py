@@ -65,6 +65,11 @@ class Table:
             )
         return self.frame[name]
 
+    def holds_times(self, name: str) -> bool:
+        """Tell whether a column holds dates or durations, which a parquet file knows as such."""
+        dtype = self.column(name).dtype
+        return dtype.kind in "mM" or isinstance(dtype, pd.PeriodDtype)
+
     def missing(self, name: str) -> npt.NDArray[np.bool_]:
         """Tell which rows have no value in a column: nothing, or one of `MISSING`; shape ``(n,)``."""
         missing = np.isnan(self._parsed(name))
@@ -81,8 +86,10 @@ class Table:
     def _parsed(self, name: str) -> npt.NDArray[np.float64]:
         """Return a column as numbers, and NaN; each is parsed once. UserError if there is none of that name."""
         if name not in self._numbers:
-            parsed = pd.to_numeric(self.column(name), errors="coerce")
-            self._numbers[name] = parsed.to_numpy(np.float64, na_value=np.nan)
+            column = self.column(name)
+            parsed = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+            # A date that is missing comes as the least whole number.
+            self._numbers[name] = np.where(column.isna(), np.nan, parsed)
         return self._numbers[name]
 
     def targets(self, name: str, rows: npt.NDArray[np.integer], also: str = "") -> npt.NDArray[np.float64]:
@@ -93,6 +100,11 @@ class Table:
             rows: Which, counted from 0, shape ``(k,)``.
             also: What else can be done, the end of the message.
         """
+        if self.holds_times(name):
+            raise UserError(
+                f"{self.path}: {name} holds dates or durations, so it is no target: write it as plain numbers, such as "
+                "days, or name another column"
+            )
         column, found = self.column(name), self.numbers(name)
         asked = np.zeros(len(self), np.bool_)
         asked[rows] = True

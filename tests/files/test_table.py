@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dir_bench.datasets.tables.columns import columns_of
 from dir_bench.errors import UserError
 from dir_bench.files.table import read_table
 
@@ -50,3 +51,19 @@ def test_parquet_takes_pyarrow(tmp_path: Path) -> None:
         read_table(path)
     pd.DataFrame({"a": [1.5, None], "b": ["x", "y"]}).to_parquet(path)
     assert read_table(path).missing("a").tolist() == [False, True]
+
+
+def test_dates_that_are_missing_are_so_and_dates_are_no_targets(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    days = pd.Series(["2020-01-01", None, "2020-01-03"])
+    frame = pd.DataFrame({"y": [1.0, 2.0, 3.0], "day": pd.to_datetime(days)})
+    frame["took"] = frame["day"] - frame["day"][0]
+    frame.to_parquet(tmp_path / "x.parquet")
+    table = read_table(tmp_path / "x.parquet")
+    for name in ("day", "took"):
+        assert table.missing(name).tolist() == np.isnan(table.numbers(name)).tolist() == [False, True, False]
+        with pytest.raises(UserError, match=rf"x\.parquet: {name} holds dates or durations, so it is no target"):
+            table.targets(name, np.array([0]))
+        with pytest.raises(UserError, match="so it is no target"):
+            columns_of(table, [], name)
+    assert columns_of(table, [], None).target == "y"

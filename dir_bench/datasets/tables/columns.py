@@ -74,12 +74,13 @@ def columns_of(table: Table, others: Sequence[Table], target: str | None) -> Col
     single = split is not None and bool(others) and table.frame[split].nunique() == 1
     plain = [name for name in every if name != split]
     numeric = [name for name in plain if is_numeric(table, name)]
+    possible = [name for name in numeric if not table.holds_times(name)]
     if target is None:
-        target, guessed = _guess(table, [name for name in numeric if not _is_identity(name)], numeric, plain)
+        target, guessed = _guess(table, [name for name in possible if not _is_identity(name)], possible, plain)
     else:
         guessed = ""
         table.column(target, "--target")
-        _require_numbers(table, target, numeric)
+        _require_numbers(table, target, possible)
     rest = [name for name in plain if name != target]
     words = {name: _words(table, name) for name in rest if name not in numeric}
     texts = sorted((name for name, mean in words.items() if mean >= WORDS and _varies(table, name)),
