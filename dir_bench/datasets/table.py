@@ -229,7 +229,7 @@ class Tabular:
         )
         for key, names in {"id_column": [self.id_column] if self.id_column else [], **named}.items():
             for name in names:
-                table.column(name, f"dataset.source.{key}")
+                table.column(name, f"dataset.source.{key}", unused=key == "ignore")
 
     @property
     def _splits_named(self) -> bool:
@@ -292,7 +292,7 @@ class Tabular:
             raise UserError(f"{whole.table.path} has one row of data: there is nothing to learn from it")
         refuse_blurred(whole.targets, f"{whole.table.path}: {self.target}")
         if self._splits_named:
-            named = whole.table.frame[str(self.split_column)]
+            named = whole.table.column(str(self.split_column))
             whole.table.refuse(~named.isin(SPLITS).to_numpy(np.bool_), named, f"is not one of {', '.join(SPLITS)}")
             of_row = named.to_numpy(str)[whole.rows]
         elif lacking := [name for name in SPLITS if name not in parts]:

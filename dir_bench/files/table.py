@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ SHOWN = 30
 """Columns that a message lists at most."""
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
 """Kinds of tables by the end of a file's name, with what separates their columns."""
+_ODD: dict[type, str] = {bytes: "bytes", dict: "structs", list: "lists", np.ndarray: "lists", tuple: "tuples"}
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,17 @@ class Table:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def column(self, name: str, key: str | None = None) -> pd.Series:
+    def column(self, name: str, key: str | None = None, *, unused: bool = False) -> pd.Series:
         """Return a column by name.
 
         Args:
             name: Of the column.
             key: The setting that names it, for the message.
+            unused: Whether nothing is made of what stands in it.
 
         Raises:
-            UserError: If there is none of that name, with the nearest one and all of them.
+            UserError: If there is none of that name, with the nearest one and all of them; or if it is used and holds
+                neither numbers nor text.
         """
         if name not in self.frame.columns:
             names = [str(column)[:60] for column in self.frame.columns]
@@ -63,7 +68,25 @@ class Table:
                 f"{self.path} has no column '{name}'{nearest(name, names)}; it has: {', '.join(names[:SHOWN])}{more}"
                 + (f": set {key}" if key else "")
             )
+        if not unused and (held := self.oddities.get(name)):
+            raise UserError(
+                f"{self.path}: {name} holds {held}, and an input or a target is a number or a text: set "
+                f"dataset.source.ignore=[{name}], or write it so"
+            )
         return self.frame[name]
+
+    @cached_property
+    def oddities(self) -> dict[str, str]:
+        """What columns of a parquet file hold that are neither of numbers nor of text, by their names."""
+        found = {}
+        for name, dtype in self.frame.dtypes.items():
+            if not isinstance(dtype, np.dtype) or dtype.kind != "O":
+                continue
+            there = self.frame[name].dropna()
+            held = next((word for kind, word in _ODD.items() if len(there) and isinstance(there.iloc[0], kind)), "")
+            if held:
+                found[str(name)] = held
+        return found
 
     def holds_times(self, name: str) -> bool:
         """Tell whether a column holds dates or durations, which a parquet file knows as such."""
@@ -161,8 +184,18 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise UserError(f"{path}: reading parquet takes pyarrow: `pip install pyarrow`, or save a csv") from error
     except Exception as error:  # pyarrow has a dozen of its own, and NumPy's and the system's
+        _check_names(path, _parquet_names(path))  # for names that come twice it has no clear word
         raise UserError(f"{path} cannot be read as parquet ({last_line(error)}): is it whole?") from error
     frame.columns = [str(name) for name in frame.columns]
     _check_names(path, list(frame.columns))
     frame.index = pd.RangeIndex(1, len(frame) + 1)
-    return frame
+    # pandas reads these and groups none.
+    return frame.astype({name: np.float32 for name in frame.columns[frame.dtypes == np.float16]})
+
+
+def _parquet_names(path: Path) -> list[str]:
+    """Return the names of columns that a parquet file gives; none if it cannot be read."""
+    try:
+        return [str(name) for name in import_module("pyarrow.parquet").read_schema(path).names]
+    except Exception:  # the file's fault is told by the error that led here
+        return []

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dir_bench.datasets.table import Tabular
 from dir_bench.datasets.tables.columns import columns_of
 from dir_bench.errors import UserError
 from dir_bench.files.table import read_table
@@ -51,6 +52,31 @@ def test_parquet_takes_pyarrow(tmp_path: Path) -> None:
         read_table(path)
     pd.DataFrame({"a": [1.5, None], "b": ["x", "y"]}).to_parquet(path)
     assert read_table(path).missing("a").tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("value", "held"), [([1, 2], "lists"), ({"k": 1}, "structs"), (b"\xff", "bytes")])
+def test_columns_of_other_things_are_refused_where_they_are_used(tmp_path: Path, value: object, held: str) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "x.parquet"
+    pd.DataFrame({"v": [None, *[value] * 99], "a": np.arange(100), "y": np.arange(100) % 5}).to_parquet(path)
+    said = rf"x\.parquet: v holds {held}.*: set dataset\.source\.ignore=\[v\]"
+    with pytest.raises(UserError, match=said):
+        Tabular(".", str(path), target="y").load()
+    assert len(Tabular(".", str(path), target="y", ignore=["v"]).load().train)
+    found = columns_of(read_table(path), [], "y")
+    assert (found.names, found.inputs) == (("v",), ("a",))
+
+
+def test_half_floats_are_read_and_names_that_come_twice_are_told(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    path = tmp_path / "x.parquet"
+    pd.DataFrame({"v": np.arange(100, dtype=np.float16), "y": np.arange(100) % 5}).to_parquet(path)
+    assert len(Tabular(".", str(path), target="y").load().train)
+    write_table(pa.table([pa.array([1.0])] * 3, names=["a", "a", "y"]), path)
+    with pytest.raises(UserError, match="has 2 columns 'a': rename all but one"):
+        read_table(path)
 
 
 def test_dates_that_are_missing_are_so_and_dates_are_no_targets(tmp_path: Path) -> None:

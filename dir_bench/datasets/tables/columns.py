@@ -39,7 +39,7 @@ class Columns:
         split: The column that says train, val or test of each row; None: there is none.
         identity: The column that says what rows are about, where several share one; None: there is none.
         texts: Columns of free text, the longest first.
-        names: Columns that name the row and nothing else, and those without any value.
+        names: Columns that name the row and nothing else, those without any value, and those of lists and the like.
         inputs: All others.
         missing: Of each input that lacks values, how many rows do.
         targets_missing: Rows without a target.
@@ -69,7 +69,7 @@ def columns_of(table: Table, others: Sequence[Table], target: str | None) -> Col
     Raises:
         UserError: If no column can be the target, or the one that is named is none of numbers.
     """
-    every = [str(name) for name in table.frame.columns]
+    every = [str(name) for name in table.frame.columns if name not in table.oddities]
     split = _split_column(table, every)
     single = split is not None and bool(others) and table.frame[split].nunique() == 1
     plain = [name for name in every if name != split]
@@ -87,7 +87,7 @@ def columns_of(table: Table, others: Sequence[Table], target: str | None) -> Col
                    key=lambda name: -words[name])  # fmt: skip
     empty = [name for name in rest if table.missing(name).all()]
     identity, names, problems = _identities(table, others, None if single else split, rest, numeric, texts)
-    names = [*names, *(name for name in empty if name not in names), *([str(split)] if single else [])]
+    names = [*names, *(name for name in empty if name not in names), *([str(split)] if single else []), *table.oddities]
     inputs = [name for name in rest if name not in (*names, *texts, identity)]
     gaps = {name: max(int(each.missing(name).sum()) for each in (table, *others) if name in each.frame.columns)
             for name in inputs}  # fmt: skip
@@ -114,6 +114,8 @@ def is_numeric(table: Table, name: str) -> bool:
 
 def names_pictures(table: Table, name: str) -> bool:
     """Tell whether nearly all fields of a column end as names of pictures do."""
+    if name in table.oddities:
+        return False
     return bool(table.frame[name].astype(str).str.lower().str.endswith(PICTURES).mean() > NUMERIC)
 
 

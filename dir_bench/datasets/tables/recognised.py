@@ -27,7 +27,8 @@ def as_numbers(place: Place) -> Found | None:
         source["ignore"] = ignore
     notes = _notes(place, columns)
     if columns.names:
-        notes.append(f"left out, as they name rows or hold one split or nothing: {shortened(columns.names)}")
+        why = "as they name rows or hold one split, neither numbers nor text, or nothing"
+        notes.append(f"left out, {why}: {shortened(columns.names)}")
     if columns.texts:
         notes.append(f"left out, as they are free text: {shortened(columns.texts)}")
     if columns.targets_missing:
