@@ -124,7 +124,7 @@ class Place:
             first = self.path
         found = {"train": first}
         if split_of(first) == "train":
-            for path in sorted(first.parent.glob(f"*{first.suffix}")):
+            for path in _shown(first):
                 split = split_of(path)
                 if split in ("val", "test") and family_of(path) == family_of(first) and is_plain(path):
                     found.setdefault(split, path)
@@ -165,8 +165,7 @@ class Place:
         own = self.tables.get("train")
         if own is None or split_of(own) in ("train", None):
             return ()
-        train = [path for path in own.parent.glob(f"*{own.suffix}")
-                 if split_of(path) == "train" and family_of(path) == family_of(own)]  # fmt: skip
+        train = [path for path in _shown(own) if split_of(path) == "train" and family_of(path) == family_of(own)]
         return tuple(f"{path.name} lies beside: describe that one, and {own.name} becomes its {split_of(own)} part"
                      for path in train[:1])  # fmt: skip
 
@@ -187,6 +186,11 @@ def shortened(names: Iterable[object]) -> str:
     """Return names for a message, the first few and how many more."""
     listed = [str(name)[:60] for name in names]
     return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
+
+
+def _shown(table: Path) -> list[Path]:
+    """Return the files beside a table that end as it does, itself among them; hidden ones are left out."""
+    return [path for path in sorted(table.parent.glob(f"*{table.suffix}")) if not path.name.startswith(".")]
 
 
 def _word(words: tuple[str, ...]) -> re.Pattern[str]:

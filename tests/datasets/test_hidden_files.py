@@ -8,6 +8,7 @@ import pytest
 from dir_bench.datasets.faces import AgeDB
 from dir_bench.datasets.images import Images
 from dir_bench.datasets.nyud2 import LISTS, NYUD2
+from dir_bench.datasets.recognition import Place
 from dir_bench.datasets.sleep.tables import find_recordings
 
 
@@ -37,6 +38,14 @@ def test_recordings_are_found_without_them(tmp_path: Path) -> None:
     (folder / "shhs2-200077.edf").write_bytes(b"0")
     hide(folder)
     assert find_recordings(tmp_path, "shhs2") == {200077: folder / "shhs2-200077.edf"}
+
+
+def test_tables_of_splits_are_found_without_them(tmp_path: Path) -> None:
+    for name in ("houses_train.csv", "houses_test.csv", ".houses_val.csv", "._houses_val.csv", ".houses_train.csv"):
+        (tmp_path / name).write_text("a,y\n1,2\n")
+    assert set(Place(tmp_path / "houses_train.csv").tables) == {"train", "test"}
+    (tmp_path / "houses_train.csv").unlink()
+    assert Place(tmp_path / "houses_test.csv").beside == ()
 
 
 def test_replaced_pictures_are_other_data_and_a_moved_folder_the_same(tmp_path: Path) -> None:
