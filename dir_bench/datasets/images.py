@@ -31,6 +31,7 @@ from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
 from dir_bench.files.arrays import refuse_blurred
 from dir_bench.files.plain import NotThere, is_missing, status
+from dir_bench.files.table import BEYOND
 from dir_bench.files.text import BYTES, one_csv, read_csv, text_type
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
@@ -230,13 +231,12 @@ class Images:
         if not len(table):
             raise UserError(f"{self.list_path} lists no picture, only a header")
         targets = pd.to_numeric(table[self.target_column], errors="coerce").to_numpy(np.float64)
-        self._refuse(
-            ~((targets >= self.lowest) & (targets <= self.highest) & np.isfinite(targets)),  # NaN too
-            table[self.target_column],
-            f"is not a number from {self.lowest:g} to {self.highest:g}"
-            if np.isfinite([self.lowest, self.highest]).all()
-            else "is not a number",
-        )
+        beyond = np.isfinite(targets) & (np.abs(targets) > np.finfo(np.float32).max)
+        self._refuse(beyond, table[self.target_column], BEYOND)
+        outside = ~((targets >= self.lowest) & (targets <= self.highest) & np.isfinite(targets))  # NaN too
+        bounded = np.isfinite([self.lowest, self.highest]).all()
+        span = f" from {self.lowest:g} to {self.highest:g}" if bounded else ""
+        self._refuse(outside, table[self.target_column], f"is not a number{span}")
         refuse_blurred(targets, f"{self.list_path}: {self.target_column}")
         if self.split_column in table:
             split = table[self.split_column]

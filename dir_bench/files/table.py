@@ -28,6 +28,8 @@ SHOWN = 30
 """Columns that a message lists at most."""
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
 """Kinds of tables by the end of a file's name, with what separates their columns."""
+BEYOND = "is beyond 32-bit floats, which end at 3.4e38"
+"""Of a number that is too great, what a message says."""
 _ODD: dict[type, str] = {bytes: "bytes", dict: "structs", list: "lists", np.ndarray: "lists", tuple: "tuples"}
 
 
@@ -128,11 +130,16 @@ class Table:
                 f"{self.path}: {name} holds dates or durations, so it is no target: write it as plain numbers, such as "
                 "days, or name another column"
             )
-        column, found = self.column(name), self.numbers(name)
+        found = self.numbers(name)
         asked = np.zeros(len(self), np.bool_)
         asked[rows] = True
-        self.refuse(asked & np.isnan(found), column, "is not a number, so it is no target", also)
+        self.refuse_numbers(asked & np.isnan(found), name, "so it is no target", also)
         return np.asarray(found[rows])
+
+    def refuse_numbers(self, wrong: npt.NDArray[np.bool_], name: str, why: str, then: str = "") -> None:
+        """Refuse, as `refuse` does, what `numbers` has no number for, telling text from what is too great."""
+        beyond = wrong.any() and np.isfinite(self._parsed(name)[wrong][0])
+        self.refuse(wrong, self.column(name), f"{BEYOND if beyond else 'is not a number'}, {why}", then)
 
     def refuse(self, wrong: npt.NDArray[np.bool_], values: pd.Series, why: str, then: str = "") -> None:
         """Raise UserError on the first row that is wrong, naming the place, the column, the value, and how many."""

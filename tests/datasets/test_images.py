@@ -158,6 +158,7 @@ def change(folder: Path, column: str, value: str) -> None:
     [
         ("target", "-1", "line 4: target '-1' is not a number from 0 to 120"),
         ("target", "abc", "line 4: target 'abc' is not a number"),
+        ("target", "1e39", "line 4: target '1e39' is beyond 32-bit floats"),
         ("target", "nan", "line 4: target 'nan' is not a number"),
         ("target", "", "line 4: target '' is not a number"),
         ("split", "trian", "line 4: split 'trian' is not one of train, val, test"),

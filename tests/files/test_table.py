@@ -20,6 +20,8 @@ def test_columns_by_name_numbers_and_gaps(tmp_path: Path) -> None:
     assert table.targets("a", np.array([0])).tolist() == [1]
     with pytest.raises(UserError, match=r"x\.tsv, line 3: a 'NA' is not a number, so it is no target \(and 1 more\)"):
         table.targets("a", np.arange(3))
+    with pytest.raises(UserError, match=r"x\.tsv, line 4: a '1e300' is beyond 32-bit floats.*, so it is no target"):
+        table.targets("a", np.array([2]))
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,15 @@ class Numbers:
 
     def encode(self, table: Table, rows: IntArray) -> Floats:
         """Return the numbers of some rows, shape ``(n, width)``; UserError at a value that is none."""
-        column, missing, found = table.column(self.name), table.missing(self.name), table.numbers(self.name)
+        missing, found = table.missing(self.name), table.numbers(self.name)
         inside = np.zeros(len(table), np.bool_)
         inside[rows] = True
-        table.refuse(inside & np.isnan(found) & ~missing, column, "is not a number, and the column is one of numbers",
-                     f", or set dataset.source.categories=[{self.name}]")  # fmt: skip
+        wrong = inside & np.isnan(found) & ~missing
+        also = f", or set dataset.source.categories=[{self.name}]"
+        table.refuse_numbers(wrong, self.name, "and the column is one of numbers", also)
         scaled = np.where(missing, 0.0, (found - self.mean) / self.std)
-        table.refuse(inside & (np.abs(scaled) > np.finfo(np.float32).max), column,
-                     f"is too far from the training values (about {self.mean:g}) for numbers of 32 bits")  # fmt: skip
+        far = f"is too far from the training values (about {self.mean:g}) for numbers of 32 bits"
+        table.refuse(inside & (np.abs(scaled) > np.finfo(np.float32).max), table.column(self.name), far)
         scaled = scaled[rows]
         parts = [scaled, missing[rows]] if self.marked else [scaled]
         return np.stack(parts, axis=1).astype(np.float32)
