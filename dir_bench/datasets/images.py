@@ -238,14 +238,16 @@ class Images:
         span = f" from {self.lowest:g} to {self.highest:g}" if bounded else ""
         self._refuse(outside, table[self.target_column], f"is not a number{span}")
         refuse_blurred(targets, f"{self.list_path}: {self.target_column}")
+        # One picture's path can be spelt in several ways.
+        paths = pd.Series([*map(os.path.normpath, table[self.path_column])], table.index, dtype=text_type())
         if self.split_column in table:
             split = table[self.split_column]
             self._refuse(~split.isin(SPLITS).to_numpy(), split, f"is not one of {', '.join(SPLITS)}")
         else:
-            split = self._draw(table[self.path_column], targets)
+            split = self._draw(paths, targets)
         rows = pd.DataFrame({"path": table[self.path_column], "target": targets, "split": split.to_numpy(str)})
         rows = rows.reset_index(drop=True)
-        two_splits = rows.groupby("path")["split"].transform("nunique").to_numpy() > 1
+        two_splits = rows.groupby(paths.reset_index(drop=True))["split"].transform("nunique").to_numpy() > 1
         self._refuse(two_splits, table[self.path_column], "is listed in two splits")
         return rows
 
