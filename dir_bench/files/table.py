@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dir_bench.errors import UserError, last_line, nearest
 from dir_bench.files.plain import status
-from dir_bench.files.text import read_csv
+from dir_bench.files.text import other_separator, read_csv
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def read_table(path: Path) -> Table:
         names = held.header
         _check_names(path, names)
         frame, place = held.frame(names), "line"
-        if len(names) == 1 and (mark := next((m for m in (";", "\t", "|", ",") if m in names[0]), None)):
-            raise UserError(f"{path} has one column, '{names[0][:60]}': separate columns by commas, not by {mark!r}")
+        if other := other_separator(names, SUFFIXES[suffix]):
+            raise UserError(f"{path} has one column, '{names[0][:60]}': {other}")
     if not len(frame):
         raise UserError(f"{path} has no row, only a header")
     return Table(path, frame, place)

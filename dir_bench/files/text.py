@@ -26,6 +26,7 @@ BYTES = "surrogateescape"
 """How bytes that are no UTF-8 are kept, as the file system's functions keep them: AgeDB has such file names."""
 MOST = 2**31
 """Bytes of a list or table: more are another file."""
+_MARKS_CALLED = {",": "commas", "\t": "tabs"}
 _MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -94,8 +95,14 @@ class Csv:
 
     def _there(self) -> str:
         shown = ", ".join(name[:60] for name in self.header[:30])
-        other = next((mark for mark in (";", "\t", "|") if len(self.header) == 1 and mark in shown), "")
-        return f"it has: {shown}" + (f" (separate columns by commas, not by {other!r})" if other else "")
+        other = other_separator(self.header)
+        return f"it has: {shown}" + (f" ({other})" if other else "")
+
+
+def other_separator(header: Sequence[str], delimiter: str = ",") -> str:
+    """Return what to do about a header that seems to be separated by another mark, or ""."""
+    mark = next((m for m in (";", "\t", "|", ",") if m != delimiter and len(header) == 1 and m in header[0]), "")
+    return f"separate columns by {_MARKS_CALLED.get(delimiter, repr(delimiter))}, not by {mark!r}" if mark else ""
 
 
 def one_csv(files: Sequence[Path]) -> pd.DataFrame:
@@ -136,6 +143,8 @@ def read_csv(
                 if not row:
                     continue
                 if len(row) < width or any(row[width:]):
+                    if other := other_separator(header, delimiter):
+                        raise UserError(f"{path} has one column, '{header[0][:60]}': {other}, decimals by a point")
                     raise UserError(f"{path}, line {reader.line_num}: {len(row)} fields, and the header has {width}")
                 del row[width:]
             rows.append(row)

@@ -12,8 +12,10 @@ import yaml
 from dir_bench import config
 from dir_bench.datasets.base import STAND_IN, Fetchable, Labelled
 from dir_bench.datasets.table import SPLITS, Published, Tabular
+from dir_bench.datasets.tables.columns import columns_of
 from dir_bench.datasets.tables.published import FILES, TABLES
 from dir_bench.errors import UserError
+from dir_bench.files.table import read_table
 
 TEN = [name for name in config.options("dataset") if "Published" in (config.config_dir() / "dataset" / f"{name}.yaml")
        .read_text(encoding="utf-8")]  # fmt: skip
@@ -209,3 +211,14 @@ def test_targets_far_from_zero_are_taken_where_they_are_far_apart_too(tmp_path: 
     write(tmp_path / "x.csv", 120, y=[*labels, *labels, *labels])
     held = Tabular(str(tmp_path), str(tmp_path / "x.csv"), target="y").load()
     assert np.isin(held.train.targets, labels).all()
+
+
+@pytest.mark.parametrize("spelling", ["{:,}", "{},5", "{:,}.50"])
+def test_numbers_with_commas_are_no_categories_without_a_word(tmp_path: Path, spelling: str) -> None:
+    path = write(tmp_path / "x.csv", 120, size=[spelling.format(900 + 100 * (i % 9)) for i in range(120)])
+    with pytest.raises(UserError, match=r"size holds numbers with commas, .*dataset\.source\.categories=\[size"):
+        Tabular(".", str(path), target="y").load()
+    assert len(Tabular(".", str(path), target="y", categories=["size"]).load().train)
+    found = columns_of(read_table(path), [], "y")
+    assert found.names == ("size",)
+    assert "size holds numbers with commas" in found.problems[0]

@@ -28,6 +28,8 @@ def test_columns_by_name_numbers_and_gaps(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("x.csv", "a;b\n1;2\n", "has one column, 'a;b': separate columns by commas, not by ';'"),
+        ("x.csv", "a;b\n1,5;2\n", "has one column, 'a;b': separate columns by commas, not by ';', decimals by a point"),
+        ("x.tsv", "a,b\n1,2\n", "separate columns by tabs, not by ','"),
         ("x.csv", "a,a\n1,2\n", "has 2 columns 'a': rename all but one"),
         ("x.csv", "a,,b\n1,2,3\n", "column 2 has no name"),
         ("x.csv", "a,b\n", "has no row, only a header"),

@@ -53,6 +53,7 @@ def test_bytes_of_file_names_are_kept_and_lines_are_told(tmp_path: Path) -> None
         (b"path,target\na,1,7\n", "line 2: 3 fields, and the header has 2"),
         (b"path,goal\na,1\n", "no column 'target'"),
         (b"path;target\na;1\n", "separate columns by commas, not by ';'"),
+        (b"path;target\na;1,5\n", "separate columns by commas, not by ';'"),
         (b"path,target,path\na,1,b\n", "2 columns 'path'"),
         (b'path,target\n"a,1\n', "not csv"),
         (b"path,target\n" + b"a" * 200_000 + b",1\n", "not csv .*field larger"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dir_bench.datasets.tables.encoding import IDENTIFIER, NUMERIC
+from dir_bench.datasets.tables.encoding import IDENTIFIER, NUMERIC, with_commas
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.table import Table
 
@@ -178,6 +178,12 @@ def _identities(
                 )
             else:
                 identity = name
+        elif name not in numeric and (example := with_commas(table, name)):
+            names.append(name)
+            problems.append(
+                f"{name} holds numbers with commas, such as '{example}', and is left out: write them without, and with "
+                "a decimal point"
+            )
         elif name not in numeric and (
             distinct > max(CATEGORIES, IDENTIFIER * len(table)) or names_pictures(table, name)
         ):

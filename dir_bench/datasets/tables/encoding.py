@@ -16,6 +16,10 @@ NUMERIC = 0.9
 """A column of which more values than this part are numbers is one of numbers; others in it are mistakes."""
 IDENTIFIER = 0.5
 """Text of which more values than this part are different, and more than there may be categories, names the rows."""
+_COMMAS = r"[+-]?(\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d*,\d+)"
+"""A number with commas between thousands or before decimals."""
+_FEWEST = 10
+"""Texts that must be there before they are taken for such numbers: fewer may be so by chance."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -147,6 +151,11 @@ def fit(
                 constant.append(name)
             else:
                 found.append(Numbers(name, mean, std, bool(missing.any())))
+        elif name not in categories and (example := with_commas(table, name, rows)):
+            raise UserError(
+                f"{table.path}: {name} holds numbers with commas, such as '{example}': write them without, and with a "
+                f"decimal point, or set dataset.source.categories=[{name}] to keep them as kinds"
+            )
         elif (made := _of_text(table, rows, name, most_categories)).width > 1:
             found.append(made)
         else:
@@ -154,6 +163,15 @@ def fit(
     if not found:
         raise UserError(f"{table.path} has no column that differs from row to row, besides the target")
     return Encoding(tuple(found), tuple(constant))
+
+
+def with_commas(table: Table, name: str, rows: IntArray | slice = slice(None)) -> str:
+    """Return an example of a column's texts if nearly all are numbers with commas of thousands or decimals, else ""."""
+    texts = table.frame[name].iloc[rows][(np.isnan(table.numbers(name)) & ~table.missing(name))[rows]]
+    if len(texts) < _FEWEST:
+        return ""
+    so = texts.astype(str).str.strip().str.fullmatch(_COMMAS)
+    return str(texts[so].iloc[0])[:60] if so.mean() > NUMERIC else ""
 
 
 def _of_text(table: Table, rows: IntArray, name: str, most: int) -> Categories:
