@@ -56,5 +56,22 @@ def _value(value: Any) -> str:
     """Write a value on one line, so that neither YAML nor OmegaConf reads anything else in it."""
     import yaml
 
-    text: str = yaml.safe_dump(literal(value), default_flow_style=True, width=float("inf"), allow_unicode=True)
+    class Dumper(yaml.SafeDumper):
+        """Quotes text such as 1e3, a number to OmegaConf and none to PyYAML."""
+
+    def write(dumper: Any, text: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if _like_number(text) else None)
+
+    Dumper.add_representer(str, write)
+    text: str = yaml.dump(
+        literal(value), Dumper=Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True
+    )
     return text.rstrip("\n").removesuffix("\n...")
+
+
+def _like_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

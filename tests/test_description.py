@@ -121,8 +121,16 @@ def test_what_is_doubtful_in_a_table_is_said_and_set(commands: Commands, tmp_pat
     assert max(len(line) for line in said.splitlines() if "dir-bench" not in line) <= 100
 
 
-def test_a_target_of_any_name_is_written_so_that_it_is_read_back(commands: Commands, tmp_path: Path) -> None:
-    name = "${oc.env:HOME}: größe #1"
+def test_names_of_rows_are_left_out_where_training_alone_shows_them(commands: Commands, tmp_path: Path) -> None:
+    write(tmp_path / "x.csv", 200, who=[f"g{i % 90}" for i in range(200)])
+    commands(["data", "describe", "x.csv", "--target", "price"])
+    assert yaml.safe_load((tmp_path / "my_configs/dataset/x.yaml").read_text())["dataset"]["source"]["ignore"] == [
+        "who"
+    ]
+
+
+@pytest.mark.parametrize("name", ["${oc.env:HOME}: größe #1", "1e3"])
+def test_a_target_of_any_name_is_written_so_that_it_is_read_back(commands: Commands, tmp_path: Path, name: str) -> None:
     write(tmp_path / "2024.csv", **{name: np.arange(90) % 5})
     commands(["data", "describe", "2024.csv", "--target", name])
     assert commands(["data", "check", "my_2024", "--config-dir", "my_configs"]).count(name) == 4

@@ -25,6 +25,8 @@ WORDS = 4
 """Words that a field of free text has on average, at least."""
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Ends of names of pictures."""
+DRAWN = 0.2
+"""Part of the rows that is drawn at most for validation, or for test, where neither is given."""
 CATEGORIES = 30
 """Texts that a column may hold and still be one of categories, however few the rows."""
 
@@ -185,10 +187,23 @@ def _identities(
                 "a decimal point"
             )
         elif name not in numeric and (
-            distinct > max(CATEGORIES, IDENTIFIER * len(table)) or names_pictures(table, name)
+            distinct > max(CATEGORIES, IDENTIFIER * len(table))
+            or _names_training_rows(table, others, split, name)
+            or names_pictures(table, name)
         ):
             names.append(name)
     return identity, names, problems
+
+
+def _names_training_rows(table: Table, others: Sequence[Table], split: str | None, name: str) -> bool:
+    """Tell whether training is likely to have too many texts for categories: of fewer rows more are different."""
+    column = table.frame[name]
+    if split is not None:
+        column = column[table.frame[split] == "train"]
+    share = 1.0 if split is not None else 1 - DRAWN * (2 - len(others))
+    # A text of n rows is in training but for those draws that leave out all n.
+    expected = float((1 - (1 - share) ** column.value_counts().to_numpy(np.float64)).sum())
+    return expected > max(CATEGORIES, 0.95 * IDENTIFIER * share * len(column))
 
 
 def _shared(table: Table, others: Sequence[Table], split: str | None, name: str) -> int:
