@@ -23,6 +23,7 @@ _DAMAGE = (
     EOFError,
     RuntimeError,  # zipfile's word for an encrypted member, and for a compression it does not know
 )
+_OTHERS = {b"Rar!": "a rar archive", b"7z\xbc\xaf\x27\x1c": "a 7z archive"}
 
 
 class Unusable(Exception):
@@ -37,7 +38,7 @@ def unpack(
     An entry that is already in `folder` is left as it is. Whatever fails, nothing is placed.
 
     Args:
-        archive: A zip if its name has that suffix, also before a ".part"; else a tar, plain or compressed.
+        archive: A zip, or a tar, plain or compressed, whatever its name.
         folder: Where the content goes.
         members: Paths below `folder` that the archive has to hold.
         strip: Leading parts taken off every path in the archive; what has no more parts than that is left out.
@@ -48,8 +49,8 @@ def unpack(
         The names of the entries that were placed.
 
     Raises:
-        Unusable: If the archive is damaged or cut short, lacks one of `members`, or holds anything but plain files
-            and folders with paths inside it.
+        Unusable: If the archive is damaged or cut short, lacks one of `members`, or holds nothing, or holds anything
+            but plain files and folders with paths inside it.
         OSError: If the content cannot be written.
     """
     temporary = folder / f".{archive.name}.unpacking"
@@ -57,10 +58,12 @@ def unpack(
     temporary.mkdir(parents=True)
     try:
         take = partial(_inside, strip=strip, only=only)
-        (_unpack_zip if ".zip" in archive.suffixes else _unpack_tar)(archive, temporary, take, report)
+        (_unpack_zip if _is_zip(archive) else _unpack_tar)(archive, temporary, take, report)
         lacking = [name for name in members if not (temporary / name).exists()]
         if lacking:
             raise Unusable(f"does not hold {', '.join(lacking)}: it is another archive than the published one")
+        if not any(temporary.iterdir()):
+            raise Unusable("holds nothing")
         placed = [entry.name for entry in sorted(temporary.iterdir()) if not (folder / entry.name).exists()]
         for name in placed:
             (temporary / name).rename(folder / name)
@@ -70,6 +73,19 @@ def unpack(
         raise Unusable(f"is cut short or damaged ({reason})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_zip(archive: Path) -> bool:
+    """Tell a zip from a tar; Unusable if it is known to be neither."""
+    with archive.open("rb") as file:
+        begin = file.read(8)
+    for mark, kind in _OTHERS.items():
+        if begin.startswith(mark):
+            raise Unusable(f"is {kind}, and zip and tar are read (pack its files as one of these)")
+    if tarfile.is_tarfile(archive):  # first, as a tar may end in a zip
+        return False
+    # What is no whole archive goes by its name, so that the damage is told in the right words.
+    return zipfile.is_zipfile(archive) or ".zip" in map(str.lower, archive.suffixes)
 
 
 def _unpack_tar(archive: Path, folder: Path, take: Callable[..., str], report: Report) -> None:
@@ -95,9 +111,10 @@ def _unpack_zip(archive: Path, folder: Path, take: Callable[..., str], report: R
         done, total = 0, sum(member.file_size for member in opened.infolist())
         for member in opened.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
-            path = take(member.filename, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
+            name = member.filename.replace("\\", "/")  # some programs of Windows write these
+            path = take(name, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
             if path:
-                member.filename = path + "/" * member.is_dir()
+                member.filename = path + "/" * name.endswith("/")
                 opened.extract(member, folder)
             done += member.file_size
             report(done, total)

@@ -107,6 +107,28 @@ def test_an_archive_that_the_user_has_is_unpacked_whole_or_not_at_all(tmp_path: 
     assert (tmp_path / "of_zip" / "utk" / "images.csv").read_bytes() == files["images.csv"]
 
 
+def zip_of(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, content in files.items():
+            opened.writestr(zipfile.ZipInfo(name), content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["own.ZIP", "own", "own.tar"])
+def test_a_zip_is_known_by_its_content_and_backslashes_are_folders(tmp_path: Path, name: str) -> None:
+    archive = zip_of(tmp_path / name, {"images.csv": b"path", "pictures\\": b"", "pictures\\a.jpg": b"picture"})
+    inspection.fetch("utk", str(tmp_path / "data"), archive=archive)
+    assert (tmp_path / "data/utk/pictures/a.jpg").read_bytes() == b"picture"
+
+
+@pytest.mark.parametrize("name", ["..\\out.jpg", "pictures\\..\\..\\out.jpg", "\\out.jpg", "C:\\out.jpg"])
+def test_a_zip_that_reaches_out_of_its_folder_by_backslashes_is_refused(tmp_path: Path, name: str) -> None:
+    archive = zip_of(tmp_path / "bad.zip", {"images.csv": b"", name: b"out"})
+    with pytest.raises(UserError, match=r"leads out of its folder .* nothing was taken from it"):
+        inspection.fetch("utk", str(tmp_path / "data"), archive=archive)
+    assert not [*tmp_path.rglob("out.jpg")]
+
+
 @pytest.mark.parametrize("name", ["../out.jpg", "pictures/../../out.jpg", "/tmp/out.jpg", "C:\\out.jpg"])
 def test_an_archive_that_reaches_out_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
     archive = tar_of(tmp_path / "bad.tar", {"images.csv": b"", name: b"out"})
@@ -117,9 +139,17 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(tmp_path: Path, na
 
 def test_mistakes_with_an_archive_are_sentences(tmp_path: Path) -> None:
     (tmp_path / "text.tar").write_text("no archive")
+    (tmp_path / "text.ZIP").write_text("no archive")
+    (tmp_path / "a.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
+    (tmp_path / "a.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
+    zip_of(tmp_path / "empty.zip", {})
     for named, mirror, said in (
         ("none.tar", None, "is no file"),
         ("text.tar", None, "is cut short or damaged"),
+        ("text.ZIP", None, "is cut short or damaged .*zip"),
+        ("a.rar", None, "is a rar archive, and zip and tar are read"),
+        ("a.7z", None, "is a 7z archive, and zip and tar are read"),
+        ("empty.zip", None, "empty.zip holds nothing: nothing was taken from it"),
         ("text.tar", "http://127.0.0.1", "give one of them"),
     ):
         with pytest.raises(UserError, match=said):
