@@ -29,6 +29,8 @@ def write(files: Mapping[str, Path], target: str, split_column: str, n: int, see
         n: Training rows; a quarter as many for validation and for test, whose targets are even.
         seed: Of the draws.
     """
+    if n < 2:
+        raise UserError(f"{n} training row is too few for an example: ask for 2 or more (--size)")
     for path in files.values():
         if path.exists():
             raise UserError(f"{path} exists and is left as it is: name another file, or move it away")

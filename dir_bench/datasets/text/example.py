@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from dir_bench.errors import UserError
+
 MADE_UP = "made_up"
 """Marks an example, so that its numbers are never taken for results."""
 WORDS = (
@@ -31,6 +33,8 @@ def splits(n: int, seed: int) -> Iterator[tuple[str, npt.NDArray[np.float64], li
         n: Training samples.
         seed: Of the draws.
     """
+    if n < 2:
+        raise UserError(f"{n} training text is too few for an example: ask for 2 or more (--size)")
     rng = np.random.default_rng(seed)
     held = max(n // 4, 4)
     skewed = np.where(rng.random(n) < 0.15, rng.uniform(-REACH, REACH, n), rng.normal(1, 0.8, n)).clip(-REACH, REACH)
