@@ -128,10 +128,12 @@ def read_csv(
     Raises:
         UserError: As of `read_text`; and if there is no header, or a line has more or fewer fields than the header.
     """
-    text = io.StringIO(read_text(path, encoding=encoding, errors=errors), newline=None)
-    reader = csv.reader(text, strict=True, delimiter=delimiter)
+    text = read_text(path, encoding=encoding, errors=errors)
+    reader = csv.reader(io.StringIO(text, newline=None), strict=True, delimiter=delimiter)
     rows, lines = [], []
+    before = csv.field_size_limit()
     try:
+        csv.field_size_limit(max(before, len(text)))  # of the whole process, and 131,072 by itself
         header = [name.strip() for name in next(reader)]
         while header and not header[-1]:
             header.pop()
@@ -155,4 +157,6 @@ def read_csv(
         raise UserError(f"{path}, line {reader.line_num}: not csv ({error}): mend the line") from error
     except StopIteration:
         raise UserError(f"{path} has no header: its first line must name the columns") from None
+    finally:
+        csv.field_size_limit(before)
     return Csv(path, header, rows, np.array(lines, np.int64))
