@@ -236,6 +236,13 @@ def test_arrays_go_by_their_axes(
         run(commands, commands(["data", "describe", path]))
 
 
+def test_a_folder_of_one_file_of_arrays_is_read(commands: Commands, tmp_path: Path) -> None:
+    commands(["data", "sample", "arrays", "--size", "100"])
+    made = describe(tmp_path / "data/arrays", folder=tmp_path / "my_configs")
+    assert (made.choice, made.found.source["file"]) == ("arrays", "arrays.npz")
+    run(commands, commands(["data", "describe", "data/arrays"]))
+
+
 class Readings:
     """A dataset from outside: a file of readings, one a line."""
 

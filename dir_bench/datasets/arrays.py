@@ -108,10 +108,14 @@ class Arrays:
     def recognise(cls, place: Place) -> Found | None:
         """See whether the arrays are there, and of which kind, by their shapes alone."""
         file = place.path
-        if place.is_folder:
-            named = {path.stem: path for path in place.files if path.suffix == ".npy" and path.stem in NAMES}
-            if not named:
+        named = {path.stem: path for path in place.files if path.suffix == ".npy" and path.stem in NAMES}
+        packed = [path for path in place.files if path.suffix.lower() == ".npz"]
+        if place.is_folder and not named:
+            if len(packed) != 1 or place.tables:
                 return None
+            file = packed[0]
+            shape = array_shape(file, "train_x")
+        elif place.is_folder:
             if lacking := [f"{name}.npy" for name in NAMES if name not in named]:
                 raise UserError(f"{file} has {sorted(named)[0]}.npy and no {', '.join(lacking)}: put them there")
             shape = array_shape(named["train_x"])
