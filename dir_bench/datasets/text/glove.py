@@ -32,7 +32,7 @@ def read_glove(path: Path, vocabulary: Mapping[str, int], dim: int, cache_dir: P
     a name made of file and vocabulary.
 
     Args:
-        path: A text file of lines "word number number …", or a .zip with one such file.
+        path: A text file of lines "word number number …", blanks or tabs between, or a .zip with one such file.
         vocabulary: Word to row.
         dim: Numbers per word.
         cache_dir: Folder of the cached matrices; where it cannot be written to, the file is read every time.
@@ -106,11 +106,15 @@ def _fill(matrix: FloatMatrix, path: Path, vocabulary: Mapping[str, int]) -> int
 def _parse(line: bytes, dim: int, path: Path, number: int) -> tuple[bytes, FloatMatrix]:
     word, *values = line.rsplit(b" ", dim)
     try:
-        vector = np.array(values, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            vector = np.array(values, dtype=np.float64).astype(np.float32)
     except ValueError as error:
         raise _wrong_line(path, number, line, dim) from error
-    if len(values) != dim or not np.isfinite(vector).all():
+    if len(values) != dim:
         raise _wrong_line(path, number, line, dim)
+    if not (finite := np.isfinite(vector)).all():
+        value = values[int(finite.argmin())].decode(errors="replace")
+        raise UserError(f"{path}, line {number}: '{value[:60]}' is no finite 32-bit float: mend or drop the line")
     return word, vector
 
 
@@ -130,7 +134,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                 done += len(line)
                 if number % 4096 == 0:
                     bar.update(task, completed=done)
-                yield line.rstrip(b"\r\n")
+                yield line.rstrip(b" \t\r\n").replace(b"\t", b" ")  # fastText ends lines with a blank
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path} is damaged or cut short ({error}): fetch it again") from error
 
@@ -143,7 +147,9 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
             yield file, path.stat().st_size
         return
     with zipfile.ZipFile(path) as archive:
-        texts = [info for info in archive.infolist() if info.filename.endswith(".txt")]
+        # macOS packs a hidden ._NAME beside each file.
+        texts = [info for info in archive.infolist() if info.filename.lower().endswith(".txt")
+                 and not info.filename.rpartition("/")[2].startswith(".")]  # fmt: skip
         if len(texts) != 1:
             raise UserError(f"{path} holds {len(texts)} .txt files, not one: unpack it and name the right one")
         with archive.open(texts[0]) as member, io.BufferedReader(member, 1 << 20) as file:  # type: ignore[type-var]

@@ -100,6 +100,19 @@ def test_vectors_of_our_words_are_read(tmp_path: Path, name: str) -> None:
     assert (matrix[[1, 5]] != 0).all()  # drawn at random
 
 
+@pytest.mark.parametrize(("old", "new"), [(" ", "\t"), ("\n", " \n"), ("\n", "\t\r\n")])
+def test_tabs_and_blanks_at_the_end_mean_nothing(tmp_path: Path, old: str, new: str) -> None:
+    matrix = read_glove(glove_file(tmp_path, GLOVE.replace(". . .", "x").replace(old, new)), WORDS, 3, tmp_path)
+    np.testing.assert_array_equal(matrix[[2, 3, 4]], np.float32([[1, 2, 3], [0.5, -1e-3, 4], [7, 8, 9]]))
+
+
+def test_hidden_files_of_a_zip_are_left_out(tmp_path: Path) -> None:
+    path = glove_file(tmp_path, name="glove.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/._glove.txt", "x")
+    assert read_glove(path, WORDS, 3, tmp_path)[2].tolist() == [1, 2, 3]
+
+
 def test_unknown_words_are_normal_and_go_by_the_seed(tmp_path: Path) -> None:
     many = WORDS | {f"w{i}": len(WORDS) + i for i in range(40)}
     path = glove_file(tmp_path, GLOVE + "".join(f"w{i} 5 5 5\n" for i in range(4)))
@@ -156,7 +169,8 @@ def test_missing_file_says_where_to_get_it_and_how_to_name_it(tmp_path: Path) ->
         ("400000 3\n" + GLOVE, 3, "line 1"),  # word2vec's header
         (GLOVE[:-4], 3, "line 6"),  # cut within the last line
         (GLOVE.replace("cat 1 2", "cat 1 x"), 3, "line 3"),
-        (GLOVE.replace("cat 1 2", "cat 1 nan"), 3, "line 3"),
+        (GLOVE.replace("cat 1 2", "cat 1 nan"), 3, "line 3: 'nan' is no finite 32-bit float"),
+        (GLOVE.replace("cat 1 2", "cat 1 -1e39"), 3, "line 3: '-1e39' is no finite 32-bit float"),
         ("\x00\x01 some bytes\n", 3, "line 1"),
         ("", 3, "holds 0 of the 6 words"),
         ("der 1 2 3\ndie 1 2 3\n", 3, "holds 0 of the 6 words"),
