@@ -301,6 +301,7 @@ class Tabular:
                 self._keys(whole),
                 lacking,
                 share=self.held_out,
+                bounded=self.id_column is not None,
                 seed=self.split_seed,
                 bins=self.split_bins,
             )

@@ -143,6 +143,10 @@ def test_an_id_in_two_splits_is_a_leak_and_rows_that_are_there_twice_are_counted
     assert next(value for key, value in facts.items() if key.startswith("rows that are in training too")) == "3 of test"
     ids = loads(write(tmp_path / "z.csv", 200, who=np.arange(200) // 4), id_column="who")
     assert ids.check().problems == ()
+    few = loads(
+        write(tmp_path / "v.csv", 300, who=[*range(180), *(180 + np.arange(120) // 40)]), id_column="who"
+    ).load()
+    assert max(len(few.val), len(few.test)) <= 60  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

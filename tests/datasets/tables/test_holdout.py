@@ -18,6 +18,17 @@ def test_held_out_rows_are_even_over_the_target_and_rows_of_one_key_go_together(
     assert (drawn != hold_out(targets, np.arange(1000) // 2, ["val", "test"], share=0.2, seed=1)).any()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_part_has_more_than_its_share_of_the_rows_however_many_a_key_has(seed: int):
+    keys = np.repeat(np.arange(301), [*np.ones(270, int), *np.full(30, 40), 500])  # that of 500 is more than a fifth
+    targets = np.random.default_rng(0).uniform(0, 10, 301)[keys]
+    drawn = hold_out(targets, keys, ["val", "test"], share=0.2, bounded=True, seed=seed)
+    for name in ("val", "test"):
+        assert 0 < (drawn == name).sum() <= 0.2 * len(keys)
+    assert (drawn[keys == 300] == "train").all()
+    assert all(len(set(drawn[keys == key])) == 1 for key in range(301))
+
+
 def test_too_few_rows_are_said():
     with pytest.raises(UserError, match="4 rows are too few to draw val and test from"):
         hold_out(np.arange(4.0), np.arange(4), ["val", "test"], share=0.2, seed=0)
