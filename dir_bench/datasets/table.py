@@ -23,6 +23,7 @@ from dir_bench.errors import UserError, nearest
 from dir_bench.files.arrays import refuse_blurred
 from dir_bench.files.plain import is_missing
 from dir_bench.files.table import Table, read_table
+from dir_bench.files.text import text_type
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
@@ -327,7 +328,7 @@ class Tabular:
             return
         columns = [part.table.column(self.id_column, "dataset.source.id_column") for part in parts.values()]
         held = [
-            column.iloc[part.rows].astype(str).drop_duplicates()
+            column.iloc[part.rows].astype(text_type()).drop_duplicates()
             for column, part in zip(columns, parts.values(), strict=True)
         ]
         ids = pd.concat(held, keys=list(parts))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dir_bench.errors import UserError, last_line, nearest
 from dir_bench.files.plain import status
-from dir_bench.files.text import other_separator, read_csv
+from dir_bench.files.text import other_separator, read_csv, text_type
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Table:
         missing = np.isnan(self._parsed(name))
         if missing.any():
             column = self.frame[name][missing]
-            missing[missing] = column.isna() | column.astype(str).str.strip().str.lower().isin(MISSING)
+            missing[missing] = column.isna() | column.astype(text_type()).str.strip().str.lower().isin(MISSING)
         return missing
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:

@@ -226,3 +226,12 @@ def test_numbers_with_commas_are_no_categories_without_a_word(tmp_path: Path, sp
     found = columns_of(read_table(path), [], "y")
     assert found.names == ("size",)
     assert "size holds numbers with commas" in found.problems[0]
+
+
+def test_text_that_is_no_utf8_is_read_whatever_else_is_installed(commands: Callable[..., str], tmp_path: Path) -> None:
+    """In an environment with pyarrow pandas takes its strings by itself, and they refuse such bytes."""
+    rows = "".join(f"K\xf6ln{i % 4},g\xe4{i % 50},{i},{i * i % 37}\n" for i in range(150))
+    (tmp_path / "x.csv").write_bytes(("city,who,a,y\n" + rows).encode("latin-1"))
+    table = ["dataset=table", "dataset.source.path=x.csv", "dataset.source.target=y", "dataset.source.id_column=who"]
+    commands(["train", *table, *SHORT], ["predict", "RUN", "x.csv", "--out", "p.csv"])
+    assert (tmp_path / "p.csv").read_bytes().splitlines()[1].startswith("K\xf6ln0,g\xe40,0,0,".encode("latin-1"))

@@ -11,6 +11,7 @@ from dir_bench.datasets.faces.base import Faces
 from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
 from dir_bench.datasets.splits import faces_from_names, split_by_label
 from dir_bench.errors import UserError
+from dir_bench.files.text import text_type
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class AgeDB(Faces):
         if problems:
             raise UserError(f"{pictures}: {problems[0]} (and {len(problems) - 1} more): move such files elsewhere")
         split = split_by_label(ages, cap=CAP, seed=seed)
-        return pd.DataFrame({"age": ages, "path": [f"AgeDB/{name}" for name in names], "split": split})
+        paths = pd.Series([f"AgeDB/{name}" for name in names], dtype=text_type())  # some are no UTF-8
+        return pd.DataFrame({"age": ages, "path": paths, "split": split})
 
     def sample(self, folder: Path, n: int = 600, seed: int = 0) -> Path:
         """Write a stand-in: gauges that show the age, named as AgeDB names its pictures, and their list."""

@@ -11,6 +11,7 @@ import numpy as np
 from dir_bench.datasets.tables.encoding import IDENTIFIER, NUMERIC, with_commas
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.table import Table
+from dir_bench.files.text import text_type
 
 SPLITS = ("train", "val", "test")
 NAMED_SO = ("target", "label", "y")
@@ -118,7 +119,7 @@ def names_pictures(table: Table, name: str) -> bool:
     """Tell whether nearly all fields of a column end as names of pictures do."""
     if name in table.oddities:
         return False
-    return bool(table.frame[name].astype(str).str.lower().str.endswith(PICTURES).mean() > NUMERIC)
+    return bool(table.frame[name].astype(text_type()).str.lower().str.endswith(PICTURES).mean() > NUMERIC)
 
 
 def _guess(table: Table, candidates: list[str], numeric: list[str], plain: list[str]) -> tuple[str, str]:
@@ -210,7 +211,7 @@ def _shared(table: Table, others: Sequence[Table], split: str | None, name: str)
     """Count the values that are in more than one split."""
     if split is not None:
         return int((table.frame.groupby(name)[split].nunique() > 1).sum())
-    parts = [set(each.frame[name].astype(str)) for each in (table, *others) if name in each.frame.columns]
+    parts = [set(each.frame[name].astype(text_type())) for each in (table, *others) if name in each.frame.columns]
     return sum(map(len, parts)) - len(set.union(*parts))
 
 
@@ -225,7 +226,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _words(table: Table, name: str) -> float:
-    text = table.frame[name][~table.missing(name)].astype(str)
+    text = table.frame[name][~table.missing(name)].astype(text_type())
     return float(text.str.count(r"\S+").mean()) if len(text) else 0.0
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dir_bench.datasets.base import IntArray
 from dir_bench.errors import UserError
 from dir_bench.files.table import Table
+from dir_bench.files.text import text_type
 
 NUMERIC = 0.9
 """A column of which more values than this part are numbers is one of numbers; others in it are mistakes."""
@@ -84,7 +85,8 @@ class Categories:
         import pandas as pd
 
         table.column(self.name)
-        place = pd.Index(self.values).get_indexer(pd.Index(_categories(table, self.name)[rows]))
+        known = pd.Index(self.values, dtype=text_type())
+        place = known.get_indexer(pd.Index(_categories(table, self.name)[rows], dtype=text_type()))
         return np.asarray(place[:, None] == np.arange(len(self.values)), np.float32)
 
 
@@ -170,7 +172,7 @@ def with_commas(table: Table, name: str, rows: IntArray | slice = slice(None)) -
     texts = table.frame[name].iloc[rows][(np.isnan(table.numbers(name)) & ~table.missing(name))[rows]]
     if len(texts) < _FEWEST:
         return ""
-    so = texts.astype(str).str.strip().str.fullmatch(_COMMAS)
+    so = texts.astype(text_type()).str.strip().str.fullmatch(_COMMAS)
     return str(texts[so].iloc[0])[:60] if so.mean() > NUMERIC else ""
 
 
@@ -190,5 +192,5 @@ def _categories(table: Table, name: str) -> npt.NDArray[np.str_]:
 
     Programs write whole numbers as fractions as soon as one of a column is missing.
     """
-    text = table.frame[name].astype(str).str.strip().str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)
+    text = table.frame[name].astype(text_type()).str.strip().str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)
     return np.where(table.missing(name), "", text.to_numpy(dtype=object)).astype(str)
