@@ -1,4 +1,4 @@
-"""What a config leaves to its data: bins, thresholds of regions and rows of FDS, chosen from the training targets."""
+"""What a config leaves to its data: bins, regions, rows of FDS and what a class stands for, chosen from the targets."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,16 +8,25 @@ import numpy as np
 
 from dir_bench.datasets.base import Dataset, Labelled
 from dir_bench.errors import UserError
-from dir_bench.labels.choice import choose_bins, choose_regions
+from dir_bench.labels.choice import choose_bins, choose_class_value, choose_regions
 from dir_bench.rules import check
-from dir_bench.schema import Bins, Config, DatasetConfig
+from dir_bench.schema import BY_TARGETS, Bins, Config, DatasetConfig
 from dir_bench.task import target_bins
 
 
-def is_settled(dataset: DatasetConfig) -> bool:
+def is_settled(config: Config) -> bool:
     """Tell whether a config leaves nothing to its data."""
-    regions = dataset.regions
-    return dataset.bins.settled and None not in (regions.many_over, regions.few_under, dataset.fds_last)
+    dataset, regions = config.dataset, config.dataset.regions
+    bounds = (regions.many_over, regions.few_under, dataset.fds_last)
+    return dataset.bins.settled and None not in bounds and not _asks_class_value(config)
+
+
+def _asks_class_value(config: Config) -> bool:
+    return config.head.value == BY_TARGETS or any(BY_TARGETS in _words(node) for node in config.parts.values())
+
+
+def _words(node: Any) -> list[str]:
+    return [value for value in node.values() if isinstance(value, str)]
 
 
 def settle(config: Config, dataset: Dataset, known: dict[str, str] | None = None) -> tuple[Config, tuple[str, ...]]:
@@ -34,7 +43,7 @@ def settle(config: Config, dataset: Dataset, known: dict[str, str] | None = None
     Raises:
         UserError: The targets cannot be read, or no bins can be made of them as asked for.
     """
-    if is_settled(config.dataset):
+    if is_settled(config):
         return config, ()
     known = {} if known is None else known
     key = repr(("chosen", config.dataset.source, config.dataset.bins, config.dataset.regions, config.dataset.fds_last))
@@ -44,9 +53,21 @@ def settle(config: Config, dataset: Dataset, known: dict[str, str] | None = None
     found = json.loads(known[key])
     regions = replace(config.dataset.regions, **found["regions"])
     settled = replace(config.dataset, bins=Bins(**found["bins"]), regions=regions, fds_last=found["fds_last"])
+    said = tuple(found["said"])
+    if _asks_class_value(config):
+        config, said = _with_class_value(config, found["class_value"]), (*said, found["class_value_said"])
     config = replace(config, dataset=settled)
     check(config)
-    return config, tuple(found["said"])
+    return config, said
+
+
+def _with_class_value(config: Config, chosen: str) -> Config:
+    head = replace(config.head, value=chosen) if config.head.value == BY_TARGETS else config.head
+    parts = {
+        name: {key: chosen if value == BY_TARGETS else value for key, value in node.items()}
+        for name, node in config.parts.items()
+    }
+    return replace(config, head=head, parts=parts)
 
 
 def _chosen(dataset: DatasetConfig, targets: Any) -> dict[str, Any]:
@@ -75,4 +96,12 @@ def _chosen(dataset: DatasetConfig, targets: Any) -> dict[str, Any]:
         many, few = (set_to if set_to is not None else by for set_to, by in zip((many, few), rule, strict=True))
         said.append("; but ".join([f"regions: {why}", *given]))
     last = len(made) - 1 if dataset.fds_last is None else dataset.fds_last
-    return {"bins": asdict(bins), "regions": {"many_over": many, "few_under": few}, "fds_last": last, "said": said}
+    class_value, why = choose_class_value(targets, made)
+    return {
+        "bins": asdict(bins),
+        "regions": {"many_over": many, "few_under": few},
+        "fds_last": last,
+        "said": said,
+        "class_value": class_value,
+        "class_value_said": why,
+    }

@@ -69,6 +69,9 @@ ADDED = (
 Such semantics are left out as well where nothing reads them.
 """
 
+BY_TARGETS = "by_targets"
+"""In the place of "center" or "edge", what a class stands for: `labels.choice` says it of the training targets."""
+
 
 @dataclass
 class Paths:

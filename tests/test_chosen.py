@@ -66,6 +66,27 @@ def test_bins_of_other_widths_are_a_list_of_edges(table: Config) -> None:
         settle(table, Targets(np.ones(9)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("method", ["cls_vanilla", "hca", "bni"])
+def test_a_class_stands_for_the_edge_of_its_bin_where_targets_lie_on_edges(method: str) -> None:
+    def value(targets: Any, *settings: str) -> str:
+        composed = config.compose(["dataset=table", f"method={method}", *settings])
+        settled, said = settle(composed, Targets(targets))  # type: ignore[arg-type]
+        assert ("a class stands for" in " ".join(said)) == (not settings)
+        assert settle(settled, Targets(targets)) == (settled, ())  # type: ignore[arg-type]
+        return str(settled.parts["head"]["value"] if "head" in settled.parts else settled.head.value)
+
+    whole = np.repeat(np.arange(8.0), 20)
+    assert value(whole) == "edge"
+    assert value(whole / 10) == "center"  # edges lie between the places
+    assert value(np.random.default_rng(0).normal(0, 1, 400)) == "center"
+    assert value(whole, "dataset.recipe.class_value=center") == "center"
+
+
+def test_a_run_without_classes_asks_for_no_value_of_them(table: Config) -> None:
+    settled, said = settle(table, Targets(np.repeat(np.arange(8.0), 20)))  # type: ignore[arg-type]
+    assert (settled.head, len(said)) == (table.head, 2)
+
+
 @pytest.mark.parametrize(
     ("bins", "said"),
     [

@@ -150,6 +150,24 @@ def choose_regions(counts: ArrayLike) -> tuple[float, float, str]:
     return float(many), float(few), f"{why}{mean:.1f} on average and not 120"
 
 
+def choose_class_value(targets: ArrayLike, bins: TargetBins) -> tuple[str, str]:
+    """Choose the label that a class stands for: its bin's "edge" if all targets lie on lower edges, else its "center".
+
+    Args:
+        targets: Training targets, label units, shape ``(n,)``.
+        bins: The classes.
+
+    Returns:
+        The word, and the rule in a sentence.
+    """
+    distinct = np.unique(np.asarray(targets, np.float32).astype(np.float64))
+    index = bins.index(distinct)
+    off = np.abs(distinct - bins.edges[index])
+    if (off <= 1e-6 * np.diff(bins.edges)[index] + 1e-7 * np.abs(distinct)).all():  # float32 has seven digits
+        return "edge", "a class stands for the lower edge of its bin: all training targets lie on them"
+    return "center", "a class stands for the center of its bin: not all training targets lie on lower edges"
+
+
 def _regular(start: float, stop: float, width: float, why: str) -> BinChoice:
     edges = TargetBins.regular(start, stop, width).edges
     return BinChoice(edges, float(f"{width:.12g}"), f"{why}: {len(edges) - 1} of {width:.6g}, {start:g} to {stop:g}")

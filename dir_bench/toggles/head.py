@@ -77,7 +77,7 @@ class HeadToggle(Toggle):
     choices: ClassVar = {
         "head.name": ("regression", "classification"),
         "head.decode": ("argmax", "expected"),
-        "head.value": ("center", "edge"),
+        "head.value": ("center", "edge", "by_targets"),
     }
 
     @property

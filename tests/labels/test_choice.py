@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dir_bench.labels import TargetBins
-from dir_bench.labels.choice import FEWEST_BINS, choose_bins, choose_regions
+from dir_bench.labels.choice import FEWEST_BINS, choose_bins, choose_class_value, choose_regions
 
 RNG = np.random.default_rng(0)
 
@@ -97,3 +97,12 @@ def test_thresholds_are_the_papers_or_in_proportion():
     assert choose_regions([0, 60, 0, 60, 0])[:2] == (34, 7)  # 40 a bin, a third of 120: 33.3 and 6.7, rounded up
     assert choose_regions([3, 2, 4])[:2] == (3, 2)
     assert FEWEST_BINS == 10
+
+
+def test_a_class_stands_for_its_lower_edge_only_where_all_targets_lie_on_edges():
+    years, quarters = TargetBins.regular(0, 9, 1), TargetBins.regular(-3, 5, 0.25)
+    assert choose_class_value(np.arange(9), years)[0] == "edge"
+    assert choose_class_value([0, 3, 3.5], years)[0] == "center"
+    assert choose_class_value([0, 3, 9], years)[0] == "center"  # the last edge is no lower one
+    assert choose_class_value([-2.75, 0, 4.5], quarters)[0] == "edge"
+    assert choose_class_value(np.arange(9), TargetBins.regular(0, 10, 2))[0] == "center"
