@@ -5,18 +5,23 @@ Values are as printed: label units, and PEARSON and SPEARMAN in per cent. Metric
 """
 
 import csv
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from dir_bench.errors import UserError, nearest
+from dir_bench.evaluation.extra import NEUTRAL
 from dir_bench.results.naming import slug
 
 PER_CENT = ("pearson", "spearman")
 """Metrics that are printed times 100."""
 
+_OWN_SCALE = ("slope", "ccc", "nll", "coverage", "ause", *PER_CENT)
+"""Metrics that are no smaller where targets are."""
+_DIGITS, _MOST_DECIMALS = 3, 12
 _DEFAULT = re.compile(r"KERNEL=GAUSSIAN|KS=5;SIGMA=2\b")  # defaults of every dataset: they need no saying
 
 
@@ -146,6 +151,22 @@ def decimals(title: str, metric: str) -> int:
     """Return how many decimals the paper prints of a metric; where it prints none, 3 (1 for per cent)."""
     printed = [row.printed for row in find(title, metric=metric)]
     return max((len(p.partition(".")[2]) for p in printed), default=1 if metric in PER_CENT else 3)
+
+
+def decimals_for(title: str, metric: str, values: Iterable[float]) -> int:
+    """Return how many decimals a column has: as many as the paper gives the metric.
+
+    Of a dataset that the paper has not, the least value but 0 of those given has three digits, for its targets may be
+    small. A bias may be near 0 whatever they are, so that there the greatest has.
+    """
+    if metric in NEUTRAL:
+        return 0
+    usual = decimals(title, metric)
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
+    if not sizes or metric in _OWN_SCALE or find(title):
+        return usual
+    size = max(sizes) if metric == "bias" else min(sizes)
+    return max(usual, min(_DIGITS - 1 - math.floor(math.log10(size)), _MOST_DECIMALS))
 
 
 def sources(title: str, method: str, *, paper: str = "paper") -> list[str]:

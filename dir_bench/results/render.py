@@ -20,7 +20,7 @@ from rich.text import Span, Text
 from dir_bench.evaluation.extra import FURTHER, NEUTRAL, UNCERTAINTY, arrow
 from dir_bench.files.values import visible
 from dir_bench.labels.regions import REGIONS
-from dir_bench.results.published import PER_CENT, decimals, full_name, is_secondary, methods, sources
+from dir_bench.results.published import PER_CENT, decimals, decimals_for, full_name, is_secondary, methods, sources
 from dir_bench.results.records import Problem, relevance_text
 from dir_bench.results.rows import REFERENCE, SPREADS, Column, Row, Table
 
@@ -63,6 +63,7 @@ class Line:
 
 def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
     """Yield the printed lines of a table: each row with, below it, what papers print of it and its gains."""
+    places = {column: _places_of(table, column) for column in columns}
     best = [table.best(column) for column in columns]
     near = [table.within_noise(column) for column in columns]
     unlike = departures(table)
@@ -70,7 +71,7 @@ def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
     for row in table.rows:
         cells = [
             Shown(
-                _cell(table, row, c),
+                _cell(table, row, c, places[c]),
                 row.label in b,
                 row.label in n,
                 mark if c in row.tests and row.tests[c].significant else "",
@@ -82,12 +83,12 @@ def lines(table: Table, columns: Sequence[Column]) -> Iterator[Line]:
         for paper, name in row.printed_as.items():
             label = paper if name == row.method else f"{paper}: {name}"
             label += ", secondary" if is_secondary(table.title, name, paper=paper) else ""
-            yield Line("note", f"{label}{sign and f', unlike{sign}'}", "", _numbers(table, row.printed[paper], columns))
+            yield Line("note", f"{label}{sign and f', unlike{sign}'}", "", _numbers(table, row.printed[paper], places))
         if row.gains:
-            yield Line("note", f"gain over {REFERENCE}", "", _numbers(table, row.gains, columns, sign="+"))
+            yield Line("note", f"gain over {REFERENCE}", "", _numbers(table, row.gains, places, sign="+"))
     if table.top_gains:
         label = f"OURS (BEST) VS. {REFERENCE}"
-        yield Line("row", label, "", _numbers(table, table.top_gains, columns, sign="+"))
+        yield Line("row", label, "", _numbers(table, table.top_gains, places, sign="+"))
 
 
 def notes(table: Table, best: str, near: str) -> Iterator[str]:
@@ -166,10 +167,14 @@ def region_table(metrics: Mapping[str, Any]) -> ConsoleRenderable:
     further = [[name for name in names if name in kind and name not in first] for kind in (FURTHER, UNCERTAINTY)]
     grids: list[ConsoleRenderable] = []
     for chosen in ([name for name in names if not any(name in kind for kind in further)], *further):
+        places = {m: decimals_for(title, m, (v[m] for v in test.values() if _is_finite(v.get(m)))) for m in chosen}
         body: list[list[Text | str]] = []
         for region in sorted(test, key=lambda name: REGIONS.index(name) if name in REGIONS else len(REGIONS)):
             values = test[region]
-            numbers = [number(title, m, values[m]) if _is_finite(values.get(m)) else UNDEFINED for m in chosen]
+            numbers = [
+                number(title, m, values[m], places=places[m]) if _is_finite(values.get(m)) else UNDEFINED
+                for m in chosen
+            ]
             body.append([Text(visible(region)), str(values["count"]), *numbers])
         if chosen or not grids:
             heads = (visible(heading(name)) for name in chosen)
@@ -214,10 +219,21 @@ def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: boo
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
-def number(title: str, metric: str, value: float, sign: str = "") -> str:
-    """Return a value with as many decimals as the paper gives it, correlations in per cent; `sign` "+" shows it."""
-    places = 0 if metric in NEUTRAL else decimals(title, metric)
+def number(title: str, metric: str, value: float, sign: str = "", places: int | None = None) -> str:
+    """Return a value with as many decimals as the paper gives it, correlations in per cent; `sign` "+" shows it.
+
+    Args:
+        places: Decimals, where they are known.
+    """
+    if places is None:
+        places = 0 if metric in NEUTRAL else decimals(title, metric)
     return f"{value * _scale(metric):{sign}.{places}f}"
+
+
+def _places_of(table: Table, column: Column) -> int:
+    """Return how many decimals a column of a table has."""
+    means = (row.cells[column].mean for row in table.rows if column in row.cells)
+    return decimals_for(table.title, column[0], means)
 
 
 def heading(metric: str) -> str:
@@ -239,22 +255,25 @@ def _places(sources: Iterable[str]) -> str:
 
 
 def _numbers(
-    table: Table, values: Mapping[Column, float], columns: Sequence[Column], sign: str = ""
+    table: Table, values: Mapping[Column, float], places: Mapping[Column, int], sign: str = ""
 ) -> tuple[Shown, ...]:
-    return tuple(Shown(number(table.title, c[0], values[c], sign) if c in values else HOLE) for c in columns)
+    return tuple(
+        Shown(number(table.title, c[0], values[c], sign, digits) if c in values else HOLE)
+        for c, digits in places.items()
+    )
 
 
 def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _cell(table: Table, row: Row, column: Column) -> str:
+def _cell(table: Table, row: Row, column: Column, places: int) -> str:
     cell = row.cells.get(column)
     if cell is None:
         return UNDEFINED if row.seeds else HOLE
-    text = number(table.title, column[0], cell.mean)
+    text = number(table.title, column[0], cell.mean, places=places)
     if (spread := cell.spread(table.spread)) is not None:
-        text += f" ± {number(table.title, column[0], spread)}"
+        text += f" ± {number(table.title, column[0], spread, places=places)}"
     return text if cell.n == len(row.seeds) else f"{text} (n={cell.n})"
 
 

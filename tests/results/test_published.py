@@ -1,5 +1,7 @@
 """The printed numbers are found under the paper's names, and derived names find their printed row."""
 
+import math
+
 import pytest
 
 from dir_bench.errors import UserError
@@ -108,3 +110,15 @@ def test_decimals_are_the_papers() -> None:
     assert published.decimals("STS-B-DIR", "mse") == 3
     assert published.decimals("STS-B-DIR", "pearson") == 1
     assert published.decimals("Synthetic", "mae") == 3
+
+
+def test_small_numbers_of_a_dataset_that_is_not_printed_have_three_digits():
+    assert published.decimals_for("Synthetic", "mae", [6.084, 13.4, math.nan]) == 3
+    assert published.decimals_for("Synthetic", "mae", [6.084, 0.0123, 0.0]) == 4
+    assert published.decimals_for("Synthetic", "mae", [0.000125, 0.1]) == 6
+    assert published.decimals_for("Synthetic", "mae", [1e-300]) == 12
+    assert published.decimals_for("Synthetic", "bias", [0.5, 1e-7]) == 3
+    assert published.decimals_for("Synthetic", "slope", [0.001]) == 3
+    assert published.decimals_for("Synthetic", "pearson", [0.001]) == 1
+    assert published.decimals_for("Synthetic", "bins", [3]) == 0
+    assert published.decimals_for("AgeDB-DIR", "mae", [0.001]) == 2

@@ -1,5 +1,9 @@
 """The grid that tables are laid out in, against rich's own table, which is right and takes ten times as long."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +13,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from dir_bench.results.render import _LABEL, _grid, as_text
+from dir_bench.results.render import _LABEL, _grid, as_text, region_table
+from dir_bench.results.store import RunFolder
+from dir_bench.results.tables import table
 
 words = st.text("ABC+-[]=表é ", min_size=1, max_size=40).filter(lambda text: text.strip() and text == text.strip())
 numbers = st.text("0123456789.±*°", max_size=12)
@@ -63,3 +69,13 @@ def test_grids_and_text_share_a_page(width):
     assert shown[-1] == "below"
     assert "1.00" in shown[2]
     assert (len(shown) == 4) == (width == 60)  # the name is folded where there is no room for it
+
+
+def test_small_numbers_of_ones_own_data_are_told_apart(tmp_path: Path, make_run: Callable[..., RunFolder]) -> None:
+    for method, mae in (("VANILLA", 0.000125), ("SQINV", 0.0012)):
+        run = make_run(tmp_path, {"all": {"count": 9, "mae": mae, "gm": 0.0}}, title="Ailerons", method=method)
+    shown = table([tmp_path], "md")
+    assert "0.000125" in shown
+    assert "0.001200" in shown
+    assert "**0.000**" in shown  # of a GM of 0 there is no digit to show
+    assert "0.00120" in as_text(region_table(json.loads(run.metrics_path.read_text())), width=80, colour=False)

@@ -17,9 +17,11 @@ from dir_bench.errors import UserError
 from dir_bench.results.comparison import Over, without
 from dir_bench.results.export import HtmlTable
 from dir_bench.results.markup import html_page
+from dir_bench.results.published import decimals_for
 from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.report.entries import Entry, finished, left_out
 from dir_bench.results.report.figures import Figures, draw_each, draw_over
+from dir_bench.results.rows import Column
 from dir_bench.results.tables import collect_some, summarise
 
 _SCREEN = 8
@@ -59,8 +61,20 @@ class Section:
         columns = self.parts[0].columns if self.table is not None else ()
         absent = UNDEFINED if run.values else HOLE
         return [
-            number(self.title, column[0], run.values[column]) if column in run.values else absent for column in columns
+            number(self.title, column[0], run.values[column], places=self._places[column])
+            if column in run.values
+            else absent
+            for column in columns
         ]
+
+    @cached_property
+    def _places(self) -> dict[Column, int]:
+        """How many decimals the runs' numbers have in each column."""
+        found: dict[Column, list[float]] = {}
+        for run in self.runs:
+            for column, value in run.values.items():
+                found.setdefault(column, []).append(value)
+        return {column: decimals_for(self.title, column[0], values) for column, values in found.items()}
 
 
 def write(out: Path, paths: Iterable[Path | str] = ("outputs",), **options: object) -> None:
