@@ -41,11 +41,12 @@ class Extremes:
             return None
         (low, high), median = fences(values), float(np.median(values))
         points = [(median, 0.0)]
-        step = 1e-9 * float(values[-1] - values[0])  # where more than half of the labels are one, a fence is the median
+        # Where more than half of the labels are one, a fence is the median, and points may not be one.
+        step = 1e-9 * float(values[-1] - values[0])
         if values[0] < low:
-            points.insert(0, (min(low, median - step), 1.0))
+            points.insert(0, (min(low, median - step, float(np.nextafter(median, -np.inf))), 1.0))
         if values[-1] > high:
-            points.append((max(high, median + step), 1.0))
+            points.append((max(high, median + step, float(np.nextafter(median, np.inf))), 1.0))
         return cls(tuple(points)) if len(points) > 1 else None
 
     def __call__(self, labels: ArrayLike) -> Floats:

@@ -65,3 +65,10 @@ def test_where_most_labels_are_one_all_others_are_extreme() -> None:
     step = Extremes.of([0.0] * 90 + [5.0] * 10)
     assert step is not None
     assert step([0, 0.01, 5]).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_the_median_has_no_relevance_however_far_from_0_it_lies(side: float) -> None:
+    extremes = Extremes.of([1e12] * 10 + [1e12 + side])
+    assert extremes is not None
+    assert extremes([1e12, 1e12 + side]).tolist() == [0, 1]
