@@ -50,7 +50,11 @@ NUMBERLESS = (
     "trainer.feature_statistics",
     "trainer.figures",
 )
-"""Keys that cannot change a run's numbers, left out of its identity."""
+"""Keys left out of a run's identity: they cannot change its numbers, but for last digits.
+
+`trainer.eval_batch_size` can change those, by some 1e-6, as another processor can: a batch of another size is summed in
+another order. Where two epochs validate equally well up to that, the other one may be the best.
+"""
 
 BY_CONTENT = ("backbone.weights", "dataset.source.glove")
 """Keys that name a file whose content counts in an identity, wherever it lies."""
