@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from statistics import median_low
 
 from dir_bench.errors import UserError, nearest
 from dir_bench.evaluation.extra import NEUTRAL
@@ -156,7 +157,7 @@ def decimals(title: str, metric: str) -> int:
 def decimals_for(title: str, metric: str, values: Iterable[float]) -> int:
     """Return how many decimals a column has: as many as the paper gives the metric.
 
-    Of a dataset that the paper has not, the least value but 0 of those given has three digits, for its targets may be
+    Of a dataset that the paper has not, the middle one of the values given has three digits, for its targets may be
     small. A bias may be near 0 whatever they are, so that there the greatest has.
     """
     if metric in NEUTRAL:
@@ -165,7 +166,7 @@ def decimals_for(title: str, metric: str, values: Iterable[float]) -> int:
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if not sizes or metric in _OWN_SCALE or find(title):
         return usual
-    size = max(sizes) if metric == "bias" else min(sizes)
+    size = max(sizes) if metric == "bias" else median_low(sizes)
     return max(usual, min(_DIGITS - 1 - math.floor(math.log10(size)), _MOST_DECIMALS))
 
 

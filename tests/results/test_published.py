@@ -117,6 +117,7 @@ def test_small_numbers_of_a_dataset_that_is_not_printed_have_three_digits():
     assert published.decimals_for("Synthetic", "mae", [6.084, 0.0123, 0.0]) == 4
     assert published.decimals_for("Synthetic", "mae", [0.000125, 0.1]) == 6
     assert published.decimals_for("Synthetic", "mae", [1e-300]) == 12
+    assert published.decimals_for("Synthetic", "mae", [6.084, 1e-9, 13.4]) == 3  # one that is nearly 0 is no scale
     assert published.decimals_for("Synthetic", "bias", [0.5, 1e-7]) == 3
     assert published.decimals_for("Synthetic", "slope", [0.001]) == 3
     assert published.decimals_for("Synthetic", "pearson", [0.001]) == 1
