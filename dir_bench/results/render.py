@@ -17,10 +17,10 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group
 from rich.measure import Measurement
 from rich.text import Span, Text
 
-from dir_bench.evaluation.extra import FURTHER, NEUTRAL, UNCERTAINTY, arrow
+from dir_bench.evaluation.extra import FURTHER, UNCERTAINTY, arrow
 from dir_bench.files.values import visible
 from dir_bench.labels.regions import REGIONS
-from dir_bench.results.published import PER_CENT, decimals, decimals_for, full_name, is_secondary, methods, sources
+from dir_bench.results.published import PER_CENT, decimals_for, full_name, is_secondary, methods, sources
 from dir_bench.results.records import Problem, relevance_text
 from dir_bench.results.rows import REFERENCE, SPREADS, Column, Row, Table
 
@@ -171,10 +171,7 @@ def region_table(metrics: Mapping[str, Any]) -> ConsoleRenderable:
         body: list[list[Text | str]] = []
         for region in sorted(test, key=lambda name: REGIONS.index(name) if name in REGIONS else len(REGIONS)):
             values = test[region]
-            numbers = [
-                number(title, m, values[m], places=places[m]) if _is_finite(values.get(m)) else UNDEFINED
-                for m in chosen
-            ]
+            numbers = [number(m, values[m], places[m]) if _is_finite(values.get(m)) else UNDEFINED for m in chosen]
             body.append([Text(visible(region)), str(values["count"]), *numbers])
         if chosen or not grids:
             heads = (visible(heading(name)) for name in chosen)
@@ -219,14 +216,8 @@ def as_text(renderable: ConsoleRenderable, width: int | None = None, colour: boo
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
-def number(title: str, metric: str, value: float, sign: str = "", places: int | None = None) -> str:
-    """Return a value with as many decimals as the paper gives it, correlations in per cent; `sign` "+" shows it.
-
-    Args:
-        places: Decimals, where they are known.
-    """
-    if places is None:
-        places = 0 if metric in NEUTRAL else decimals(title, metric)
+def number(metric: str, value: float, places: int, sign: str = "") -> str:
+    """Return a value with so many decimals, see `published.decimals_for`; correlations in per cent, "+" with a sign."""
     return f"{value * _scale(metric):{sign}.{places}f}"
 
 
@@ -257,10 +248,7 @@ def _places(sources: Iterable[str]) -> str:
 def _numbers(
     table: Table, values: Mapping[Column, float], places: Mapping[Column, int], sign: str = ""
 ) -> tuple[Shown, ...]:
-    return tuple(
-        Shown(number(table.title, c[0], values[c], sign, digits) if c in values else HOLE)
-        for c, digits in places.items()
-    )
+    return tuple(Shown(number(c[0], values[c], digits, sign) if c in values else HOLE) for c, digits in places.items())
 
 
 def _is_finite(value: float | None) -> bool:
@@ -271,9 +259,9 @@ def _cell(table: Table, row: Row, column: Column, places: int) -> str:
     cell = row.cells.get(column)
     if cell is None:
         return UNDEFINED if row.seeds else HOLE
-    text = number(table.title, column[0], cell.mean, places=places)
+    text = number(column[0], cell.mean, places)
     if (spread := cell.spread(table.spread)) is not None:
-        text += f" ± {number(table.title, column[0], spread, places=places)}"
+        text += f" ± {number(column[0], spread, places)}"
     return text if cell.n == len(row.seeds) else f"{text} (n={cell.n})"
 
 

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from dir_bench.cli import main
 from dir_bench.commands import TABLE_FORMATS
 from dir_bench.results.export import FORMATS, HtmlTable, render
+from dir_bench.results.published import decimals
 from dir_bench.results.records import COLUMNS, collect
 from dir_bench.results.render import HOLE, UNDEFINED, number
 from dir_bench.results.store import RunFolder
@@ -87,9 +88,10 @@ def from_json(text: str) -> dict[str, list[str]]:
         cells = []
         for cell in row["cells"]:
             absent = UNDEFINED if row["seeds"] else HOLE
-            shown = absent if cell["mean"] is None else number("STS-B-DIR", cell["metric"], cell["mean"])
+            places = decimals("STS-B-DIR", cell["metric"])
+            shown = absent if cell["mean"] is None else number(cell["metric"], cell["mean"], places)
             if cell["half_interval"] is not None:
-                shown += f" ± {number('STS-B-DIR', cell['metric'], cell['half_interval'])}"
+                shown += f" ± {number(cell['metric'], cell['half_interval'], places)}"
             cells.append(shown if cell["n"] in (0, len(row["seeds"])) else f"{shown} (n={cell['n']})")
         found[row["label"]] = cells
     return found

@@ -61,9 +61,7 @@ class Section:
         columns = self.parts[0].columns if self.table is not None else ()
         absent = UNDEFINED if run.values else HOLE
         return [
-            number(self.title, column[0], run.values[column], places=self._places[column])
-            if column in run.values
-            else absent
+            number(column[0], run.values[column], self._places[column]) if column in run.values else absent
             for column in columns
         ]
 
