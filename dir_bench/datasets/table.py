@@ -17,13 +17,12 @@ from dir_bench.datasets.base import STAND_IN, CheckReport, Data, IntArray, file_
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.tables import example, recognised
 from dir_bench.datasets.tables.encoding import Encoding, fit
-from dir_bench.datasets.tables.holdout import hold_out
+from dir_bench.datasets.tables.holdout import HELD_OUT, hold_out
 from dir_bench.datasets.tables.published import FILES, HOME, remote
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.arrays import refuse_blurred
 from dir_bench.files.plain import is_missing
 from dir_bench.files.table import Table, read_table
-from dir_bench.files.text import text_type
 from dir_bench.labels import TargetBins
 from dir_bench.lazy import Lazy
 
@@ -96,7 +95,7 @@ class Tabular:
         categories: Sequence[str] = (),
         most_categories: int = 30,
         missing: str = "refuse",
-        held_out: float = 0.2,
+        held_out: float = HELD_OUT,
         split_seed: int = 0,
     ) -> None:
         if not isinstance(target, str):
@@ -326,11 +325,7 @@ class Tabular:
     def _refuse_leaks(self, parts: Mapping[str, Part]) -> None:
         if self.id_column is None:
             return
-        columns = [part.table.column(self.id_column, "dataset.source.id_column") for part in parts.values()]
-        held = [
-            column.iloc[part.rows].astype(text_type()).drop_duplicates()
-            for column, part in zip(columns, parts.values(), strict=True)
-        ]
+        held = [part.table.text(self.id_column).iloc[part.rows].drop_duplicates() for part in parts.values()]
         ids = pd.concat(held, keys=list(parts))
         again = ids.duplicated()
         if not again.any():

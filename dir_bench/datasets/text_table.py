@@ -17,12 +17,12 @@ from dir_bench.datasets.base import Data
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.table import Tabular
 from dir_bench.datasets.tables import recognised
+from dir_bench.datasets.tables.holdout import HELD_OUT
 from dir_bench.datasets.text import Sentences, TextSplit, build_vocabulary, example, tokenize
 from dir_bench.datasets.text.embeddings import Encoded, Texts
 from dir_bench.datasets.text.encoders import encoder as encoder_named
 from dir_bench.errors import UserError
 from dir_bench.files.table import Table, read_table
-from dir_bench.files.text import text_type
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class TextTable(Tabular):
         split_column: str | None = "split",
         id_column: str | None = None,
         missing: str = "refuse",
-        held_out: float = 0.2,
+        held_out: float = HELD_OUT,
         split_seed: int = 0,
         max_tokens: int = 60,
         max_words: int = 30000,
@@ -180,7 +180,7 @@ class TextTable(Tabular):
 
     def _refuse_missing(self, table: Table, way: str, *, new: bool = False) -> npt.NDArray[np.bool_]:
         """Return which rows are left out for what is missing; UserError if it may not be."""
-        empty = {name: table.column(name).isna() | (table.frame[name].astype(text_type()).str.strip() == "")
+        empty = {name: table.column(name).isna() | (table.text(name).str.strip() == "")
                  for name in self._inputs}  # fmt: skip
         if way == "drop":
             gaps = [*(where.to_numpy(np.bool_) for where in empty.values()), table.missing(self.target)]
@@ -200,7 +200,7 @@ class TextTable(Tabular):
 
     def _columns(self, table: Table, rows: npt.NDArray[np.integer]) -> tuple[list[str], ...]:
         """Return the texts of some rows, a column each; bytes that are no UTF-8 become question marks."""
-        columns = (table.column(name, "dataset.source.text").astype(text_type()).iloc[rows] for name in self.text)
+        columns = (table.text(name).iloc[rows] for name in self.text)
         return tuple([text.encode("utf-8", "replace").decode() for text in column] for column in columns)
 
     @cached_property

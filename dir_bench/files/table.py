@@ -77,6 +77,10 @@ class Table:
             )
         return self.frame[name]
 
+    def text(self, name: str) -> pd.Series:
+        """Return a column as text, missing values as they are; UserError as of `column`."""
+        return self.column(name).astype(text_type())
+
     @cached_property
     def oddities(self) -> dict[str, str]:
         """What columns of a parquet file hold that are neither of numbers nor of text, by their names."""

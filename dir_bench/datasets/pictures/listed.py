@@ -9,7 +9,6 @@ from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.tables.columns import PICTURES, names_pictures
 from dir_bench.errors import UserError
 from dir_bench.files.plain import is_plain
-from dir_bench.files.text import text_type
 
 FIRST = 20
 """Pictures of a list that are looked for."""
@@ -42,7 +41,7 @@ def as_pictures(place: Place) -> Found | None:
                 "path,target and whose lines name a picture, from this folder, and its number"
             )
         return None
-    paths = table.frame[named].astype(text_type()).tolist()
+    paths = table.text(named).tolist()
     listed = place.tables["train"]
     base, absent = _base(place, paths), []
     if base is None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dir_bench.datasets.tables.encoding import IDENTIFIER, NUMERIC, with_commas
+from dir_bench.datasets.tables.holdout import HELD_OUT
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.table import Table
-from dir_bench.files.text import text_type
 
 SPLITS = ("train", "val", "test")
 NAMED_SO = ("target", "label", "y")
@@ -26,8 +26,6 @@ WORDS = 4
 """Words that a field of free text has on average, at least."""
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Ends of names of pictures."""
-DRAWN = 0.2
-"""Part of the rows that is drawn at most for validation, or for test, where neither is given."""
 CATEGORIES = 30
 """Texts that a column may hold and still be one of categories, however few the rows."""
 
@@ -119,7 +117,7 @@ def names_pictures(table: Table, name: str) -> bool:
     """Tell whether nearly all fields of a column end as names of pictures do."""
     if name in table.oddities:
         return False
-    return bool(table.frame[name].astype(text_type()).str.lower().str.endswith(PICTURES).mean() > NUMERIC)
+    return bool(table.text(name).str.lower().str.endswith(PICTURES).mean() > NUMERIC)
 
 
 def _guess(table: Table, candidates: list[str], numeric: list[str], plain: list[str]) -> tuple[str, str]:
@@ -201,7 +199,7 @@ def _names_training_rows(table: Table, others: Sequence[Table], split: str | Non
     column = table.frame[name]
     if split is not None:
         column = column[table.frame[split] == "train"]
-    share = 1.0 if split is not None else 1 - DRAWN * (2 - len(others))
+    share = 1.0 if split is not None else 1 - HELD_OUT * (2 - len(others))
     # A text of n rows is in training but for those draws that leave out all n.
     expected = float((1 - (1 - share) ** column.value_counts().to_numpy(np.float64)).sum())
     return expected > max(CATEGORIES, 0.95 * IDENTIFIER * share * len(column))
@@ -211,7 +209,7 @@ def _shared(table: Table, others: Sequence[Table], split: str | None, name: str)
     """Count the values that are in more than one split."""
     if split is not None:
         return int((table.frame.groupby(name)[split].nunique() > 1).sum())
-    parts = [set(each.frame[name].astype(text_type())) for each in (table, *others) if name in each.frame.columns]
+    parts = [set(each.text(name)) for each in (table, *others) if name in each.frame.columns]
     return sum(map(len, parts)) - len(set.union(*parts))
 
 
@@ -226,7 +224,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _words(table: Table, name: str) -> float:
-    text = table.frame[name][~table.missing(name)].astype(text_type())
+    text = table.text(name)[~table.missing(name)]
     return float(text.str.count(r"\S+").mean()) if len(text) else 0.0
 
 

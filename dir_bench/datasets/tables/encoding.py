@@ -169,10 +169,10 @@ def fit(
 
 def with_commas(table: Table, name: str, rows: IntArray | slice = slice(None)) -> str:
     """Return an example of a column's texts if nearly all are numbers with commas of thousands or decimals, else ""."""
-    texts = table.frame[name].iloc[rows][(np.isnan(table.numbers(name)) & ~table.missing(name))[rows]]
+    texts = table.text(name).iloc[rows][(np.isnan(table.numbers(name)) & ~table.missing(name))[rows]]
     if len(texts) < _FEWEST:
         return ""
-    so = texts.astype(text_type()).str.strip().str.fullmatch(_COMMAS)
+    so = texts.str.strip().str.fullmatch(_COMMAS)
     return str(texts[so].iloc[0])[:60] if so.mean() > NUMERIC else ""
 
 
@@ -192,5 +192,5 @@ def _categories(table: Table, name: str) -> npt.NDArray[np.str_]:
 
     Programs write whole numbers as fractions as soon as one of a column is missing.
     """
-    text = table.frame[name].astype(text_type()).str.strip().str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)
+    text = table.text(name).str.strip().str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)
     return np.where(table.missing(name), "", text.to_numpy(dtype=object)).astype(str)

@@ -9,6 +9,9 @@ from dir_bench.errors import UserError
 from dir_bench.labels import TargetBins
 from dir_bench.labels.choice import choose_bins
 
+HELD_OUT = 0.2
+"""Part of the rows that is drawn at most for validation, or for test, where nothing else is said."""
+
 
 def hold_out(
     targets: npt.NDArray[np.floating],
