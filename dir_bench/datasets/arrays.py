@@ -16,7 +16,7 @@ from dir_bench.atomic import write_npz
 from dir_bench.datasets.base import CheckReport, Data, IntArray, ScalarTargets, Stored, file_hash, large_file_hash
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.errors import UserError
-from dir_bench.files.arrays import Expect, array_shape, blocks, read_npy, read_npz, refuse_blurred
+from dir_bench.files.arrays import Expect, array_shape, channel_moments, read_npy, read_npz, refuse_blurred
 from dir_bench.files.plain import NotThere, status
 from dir_bench.files.text import one_csv, text_type
 from dir_bench.labels import TargetBins
@@ -193,7 +193,7 @@ class Arrays:
             )
         last = self.channels_last and axes > 2
         wanted = axes > 2 if self.standardize_inputs is None else self.standardize_inputs
-        mean, std = channel_moments(x["train"], -1 if last else 1) if wanted else (None, None)
+        mean, std = _scale(x["train"], -1 if last else 1) if wanted else (None, None)
         train, val, test = (ArraySplit(x[name], y[name].astype(np.float32), last, mean, std) for name in SPLITS)
         shape = train.inputs.shape[1:]
         channels, sides = (shape[-1], shape[:-1]) if last else (shape[0], shape[1:])
@@ -279,8 +279,11 @@ class Arrays:
         else:
             found = read_npz(self.file, dict.fromkeys(wanted, expect), map_above=IN_MEMORY)
 
+        train = found[f"train_{kind}"]
         if kind == "y":
-            refuse_blurred(found["train_y"], f"{self.file}: train_y")
+            refuse_blurred(train, f"{self.file}: train_y")
+        elif train.ndim > 1:
+            refuse_blurred(train, f"{self.file}: train_x", -1 if self.channels_last and train.ndim > 2 else 1)
 
         def held(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             as_it_is = isinstance(array, np.memmap) or (kind == "x" and np.can_cast(array.dtype, np.float32))
@@ -333,27 +336,10 @@ class Volumes(Arrays):
         return self._write(folder, {name: (scans(y), y) for name, y in targets.items()})
 
 
-def channel_moments(inputs: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return mean and standard deviation of each channel (1 where it is constant), reading some samples at a time.
-
-    Args:
-        inputs: Shape ``(n, ...)``, in memory or mapped.
-        axis: The channels'.
-    """
-    count, total, squares = 0, np.float64(0), np.float64(0)
-    others = tuple(i for i in range(inputs.ndim) if i != axis % inputs.ndim)
-    shift: Any = None
-    for part in blocks(inputs, max(4, inputs.itemsize)):  # each number becomes one of 8 bytes
-        values = part.astype(np.float64)
-        # Differences to a value that is there are small, and lose no digits when squared.
-        shift = values[:1].mean(axis=others, keepdims=True) if shift is None else shift
-        values -= shift
-        count += values.size // inputs.shape[axis]
-        total = total + values.sum(axis=others)
-        squares = squares + np.square(values).sum(axis=others)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
-    return (mean + shift.reshape(-1)).astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+def _scale(inputs: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return what is taken off each channel, and what it is divided by: 1 where it is constant."""
+    mean, std = channel_moments(inputs, axis)
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
 def _from_npy(files: Sequence[Path], shape: tuple[int, ...]) -> tuple[pd.DataFrame, npt.NDArray[Any]]:

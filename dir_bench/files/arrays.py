@@ -115,22 +115,56 @@ def read_npy(path: Path, expect: Expect, *, map_above: int | None = None) -> Arr
         return _checked(read(file, size, str(path)), expect, str(path))
 
 
-def refuse_blurred(targets: Array, where: str) -> None:
-    """Raise UserError where training targets of 32 bits would be others: far from zero, and near each other.
+def refuse_blurred(numbers: Array, where: str, axis: int | None = None) -> None:
+    """Raise UserError where training data of 32 bits would be others: far from zero, and near each other.
 
     Args:
-        targets: As they are given, shape ``(n,)``.
+        numbers: Targets as they are given, shape ``(n,)``, or inputs, shape ``(n, ...)``, in memory or mapped.
         where: File and name, for the message.
+        axis: The channels' of inputs, each of which is judged alone; None: these are targets.
     """
-    if np.can_cast(targets.dtype, np.float32):
+    if np.can_cast(numbers.dtype, np.float32):
         return
-    exact = np.asarray(targets, np.float64)
-    moved = float(np.abs(exact.astype(np.float32) - exact).max())
-    if exact.min() < exact.max() and moved > BLUR * float(exact.std()):
-        raise UserError(
-            f"{where}: targets from {exact.min():.10g} to {exact.max():.10g} are too far from 0 for how near they are "
-            f"to each other: in 32 bits they would move by up to {moved:.2g}, so take their least value off each"
-        )
+    channels, what, mend = numbers, "", "take one value off all of them, in every part alike"
+    if axis is None:
+        channels, axis, what, mend = numbers[:, None], 1, "targets", "take their least value off each"
+    std = channel_moments(channels, axis)[1]
+    others = tuple(i for i in range(channels.ndim) if i != axis % channels.ndim)
+    low, high, moved = np.full_like(std, np.inf), np.full_like(std, -np.inf), np.zeros_like(std)
+    for part in blocks(channels, max(4, channels.itemsize)):
+        exact = part.astype(np.float64)
+        low, high = np.minimum(low, exact.min(axis=others)), np.maximum(high, exact.max(axis=others))
+        moved = np.maximum(moved, np.abs(exact.astype(np.float32) - exact).max(axis=others))
+    if not (blurred := (low < high) & (moved > BLUR * std)).any():
+        return
+    first = int(np.argmax(blurred))
+    what = what or f"numbers of {'feature' if numbers.ndim == 2 else 'channel'} {first}"
+    raise UserError(
+        f"{where}: {what} from {low[first]:.10g} to {high[first]:.10g} are too far from 0 for how near they are to "
+        f"each other: in 32 bits they would move by up to {moved[first]:.2g}, so {mend}"
+    )
+
+
+def channel_moments(inputs: Array, axis: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return mean and standard deviation of each channel, reading some samples at a time.
+
+    Args:
+        inputs: Shape ``(n, ...)``, in memory or mapped.
+        axis: The channels'.
+    """
+    count, total, squares = 0, np.float64(0), np.float64(0)
+    others = tuple(i for i in range(inputs.ndim) if i != axis % inputs.ndim)
+    shift: Any = None
+    for part in blocks(inputs, max(4, inputs.itemsize)):  # each number becomes one of 8 bytes
+        values = part.astype(np.float64)
+        # Differences to a value that is there are small, and lose no digits when squared.
+        shift = values[:1].mean(axis=others, keepdims=True) if shift is None else shift
+        values -= shift
+        count += values.size // inputs.shape[axis]
+        total = total + values.sum(axis=others)
+        squares = squares + np.square(values).sum(axis=others)
+    mean = total / count
+    return mean + shift.reshape(-1), np.sqrt(np.maximum(squares / count - np.square(mean), 0))
 
 
 def map_npy(path: Path) -> "np.memmap[Any, np.dtype[Any]]":

@@ -11,7 +11,7 @@ from run_helpers import assert_same_run, stop_after
 
 from dir_bench import config, experiment, inspection
 from dir_bench.assembly import check_backbone
-from dir_bench.datasets.arrays import SPLITS, Arrays, ArraySplit, Volumes, channel_moments
+from dir_bench.datasets.arrays import SPLITS, Arrays, ArraySplit, Volumes, _scale
 from dir_bench.errors import UserError
 from dir_bench.interrupt import Interrupted
 
@@ -183,9 +183,29 @@ def test_shapes_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_a_channel_that_does_not_vary_is_only_shifted() -> None:
     inputs = np.stack([np.full((6, 4), 7.0), np.arange(24.0).reshape(6, 4)], axis=1)
-    mean, std = channel_moments(inputs, 1)
+    mean, std = _scale(inputs, 1)
     np.testing.assert_allclose(mean, [7, 11.5])
     np.testing.assert_allclose(std, [1, np.arange(24).std()], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "said"),
+    [("vectors", False, "feature 2"), ("volumes", False, "channel 1"), ("volumes", True, "channel 3")],
+)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_inputs_that_32_bits_would_blur_are_refused(
+    tmp_path: Path, kind: str, last: bool, said: str, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = some(kind)
+    channel = int(said.split()[1])
+    for split in SPLITS:
+        inputs = arrays[f"{split}_x"]
+        (inputs[..., channel] if last else inputs[:, channel])[...] += 1e9
+    np.savez(tmp_path / "arrays.npz", **arrays)  # type: ignore[arg-type]
+    if mapped:
+        monkeypatch.setattr("dir_bench.datasets.arrays.IN_MEMORY", 1000)
+    with pytest.raises(UserError, match=rf"arrays\.npz: train_x: numbers of {said} from 99.* take one value off"):
+        Arrays(str(tmp_path), channels_last=last).load()
 
 
 def test_the_readmes_scans_are_written_checked_and_read(tmp_path: Path) -> None:
