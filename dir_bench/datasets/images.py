@@ -227,7 +227,7 @@ class Images:
         self._require_list()
         file = read_csv(self.list_path)
         with_split = [self.split_column] if self.split_column in file.header else []
-        table = file.frame([self.path_column, self.target_column, *with_split])
+        table, root = file.frame([self.path_column, self.target_column, *with_split]), os.path.abspath(self.data_dir)
         if not len(table):
             raise UserError(f"{self.list_path} lists no picture, only a header")
         targets = pd.to_numeric(table[self.target_column], errors="coerce").to_numpy(np.float64)
@@ -239,7 +239,8 @@ class Images:
         self._refuse(outside, table[self.target_column], f"is not a number{span}")
         refuse_blurred(targets, f"{self.list_path}: {self.target_column}")
         # One picture's path can be spelt in several ways.
-        paths = pd.Series([*map(os.path.normpath, table[self.path_column])], table.index, dtype=text_type())
+        spelt = (os.path.normpath(os.path.join(root, path)) for path in table[self.path_column])
+        paths = pd.Series([*spelt], table.index, dtype=text_type())
         if self.split_column in table:
             split = table[self.split_column]
             self._refuse(~split.isin(SPLITS).to_numpy(), split, f"is not one of {', '.join(SPLITS)}")

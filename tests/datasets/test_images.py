@@ -113,11 +113,11 @@ def test_a_picture_that_is_listed_twice_goes_to_one_split(folder: Path) -> None:
     assert (drawn.groupby("path")["split"].nunique() == 1).all()
 
 
-@pytest.mark.parametrize("spelling", ["{}", "./{}", "pictures/../{}", "pictures//{}"])
+@pytest.mark.parametrize("spelling", ["{}", "./{}", "pictures/../{}", "pictures//{}", "{folder}/{}"])
 def test_a_picture_in_two_splits_is_refused(folder: Path, spelling: str) -> None:
     listed = rows(folder)
     train, test = (int((listed["split"] == name).to_numpy().argmax()) for name in ("train", "test"))
-    path = spelling.format(listed.loc[train, "path"])
+    path = spelling.format(listed.loc[train, "path"], folder=folder)
     listed.loc[test, "path"] = path.replace("//pictures/", "//")
     write_list(folder / "images.csv", listed)
     with pytest.raises(UserError, match=rf"line {min(train, test) + 2}: path .* is listed in two splits"):
