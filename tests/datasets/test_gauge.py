@@ -1,5 +1,9 @@
 """The embedded dataset: its labels, its pictures, and that both follow from the seed."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,8 @@ from dir_bench.errors import UserError
 from dir_bench.labels import Regions, TargetBins
 
 BINS = TargetBins.regular(0, 100, 1)
+SIMD: list[str] = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])  # type: ignore[call-overload]
+"""What NumPy has code of its own for and this processor can do, the lowest first."""
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,21 @@ def test_same_seed_gives_same_data_and_another_seed_other_data(data: Data) -> No
         np.testing.assert_array_equal(getattr(data, name).images, getattr(again, name).images)
         np.testing.assert_array_equal(getattr(data, name).targets, getattr(again, name).targets)
         assert not np.array_equal(getattr(data, name).targets, getattr(other, name).targets)
+
+
+@pytest.mark.parametrize("level", range(len(SIMD) + 1))
+def test_pictures_are_the_same_bytes_on_every_processor(level: int) -> None:
+    """NumPy chooses a function's code, and with it the last bits of float32, by what the processor can do."""
+    code = """
+import hashlib
+from dir_bench.datasets.gauge import Gauge
+data = Gauge(n_train=3000).load()
+drawn = [array.tobytes() for split in (data.train, data.val, data.test) for array in (split.images, split.targets)]
+print(hashlib.sha256(b"".join(drawn)).hexdigest())
+"""
+    environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(SIMD[level:])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "89b1bd81b3f2df53e236ec471800c378b61f083c325249f0bbd6726986fd2ea0"
 
 
 def test_held_out_splits_hold_every_bin_equally_often(data: Data) -> None:
