@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, read with `weights_only`, refused in one sentence when damaged."""
 
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,31 +39,48 @@ def load_official(path: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; UserError if it is missing or damaged."""
+def load(path: Path, missing: str = "train first, or name another run") -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; UserError if it is damaged, or missing, which says what to do then."""
     if why := fault(path):
-        missing = f"no checkpoint at {path}: train first, or name another run"
+        missing = f"no checkpoint at {path}: {missing}"
         raise UserError(missing if why == "is missing" else f"the checkpoint {path} {why}: name another run")
     try:
+        _compare_checksums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways inside torch; all mean the same to a user
         reason = visible(str(error).splitlines()[0]) if str(error) else type(error).__name__
         if isinstance(error, UnpicklingError):  # torch goes on with how to load it nevertheless
             reason = "it is damaged, or holds more than weights, which could run code"
-        raise UserError(
-            f"the checkpoint {path} cannot be read ({reason}): remove it to start again, or fetch it anew"
-        ) from error
+        raise UserError(f"the checkpoint {path} cannot be read ({reason}): {anew(path)}") from error
     if not isinstance(state, dict):
         raise UserError(f"the checkpoint {path} does not hold a dict: it is not one of ours")
     return state
 
 
-def load_best(path: Path) -> dict[str, Any]:
+def _compare_checksums(path: Path) -> None:
+    """Raise if a byte of a checkpoint is not as it was written; torch has checksums written, and never compares them.
+
+    Checkpoints from before torch 1.6, as some published ones are, have none.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {visible(damaged)} is another")
+
+
+def anew(path: Path) -> str:
+    """Say how to come by a whole checkpoint: what is left of a run without it is nothing to go on from."""
+    if path.name in ("best.pt", "last.pt"):
+        return f"fetch it anew, or remove the run's folder {path.parent.parent} to train it again"
+    return "fetch it anew"
+
+
+def load_best(path: Path, missing: str = "train first, or name another run") -> dict[str, Any]:
     """Read the checkpoint that a run selected: the state of its network, the monitor's value and the epoch.
 
-    UserError if it is missing, damaged, or none that a run selected.
+    UserError if it is missing, damaged, or none that a run selected; `missing` says what to do in the first case.
     """
-    state = load(path)
+    state = load(path, missing)
     kinds: dict[str, Any] = {"network": dict, "value": (int, float), "epoch": int}
     for key, kind in kinds.items():
         if not isinstance(state.get(key), kind):

@@ -1,6 +1,7 @@
 """A checkpoint that is damaged, or another run's, is a sentence."""
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ def altered(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path, dict[str
     return write
 
 
+def wrong_byte(path: Path) -> None:
+    """Change a byte of a weight: torch reads that, and other numbers come out."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
 DAMAGES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
     "empty": lambda path, state: path.write_bytes(b""),
     "bytes": lambda path, state: path.write_bytes(b"\x80\x04" * 99),
@@ -28,6 +38,7 @@ DAMAGES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
     "a pipe": lambda path, state: os.mkfifo(path),
     "a loop": lambda path, state: path.symlink_to(path.name),
     "missing": lambda path, state: None,
+    "a wrong byte": lambda path, state: (torch.save(state, path), wrong_byte(path)),
     "a list": altered(lambda state: [1]),
     "an empty dict": altered(lambda state: {}),
     "another network": altered(lambda state: state.update(network={"w": torch.zeros(3)})),
@@ -37,7 +48,7 @@ DAMAGES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
     "a network by number": altered(lambda state: state.update(network=3)),
 }
 LAST = {
-    **{name: DAMAGES[name] for name in ("bytes", "an empty dict", "another network")},
+    **{name: DAMAGES[name] for name in ("bytes", "a wrong byte", "an empty dict", "another network")},
     "no optimiser": altered(lambda state: state.update(optimizer={})),
     "progress of another program": altered(lambda state: state.update(progress={"steps": 1})),
     "parts by number": altered(lambda state: state.update(parts=3)),
@@ -64,6 +75,20 @@ def test_a_checkpoint_that_does_not_fit_is_a_sentence(commands: Callable[..., st
             said = commands(verb, code=1 if what in FITS_NOT else 2)
             assert f"error: the checkpoint {path.relative_to(tmp_path)}" in said or "error: no checkpoint" in said, what
             assert "Traceback" not in said, what
+
+
+def test_a_run_whose_best_checkpoint_was_lost_says_how_to_begin_anew(
+    commands: Callable[..., str], tmp_path: Path
+) -> None:
+    few = ["dataset.source.n_train=200", "dataset.source.n_val_per_bin=1", "dataset.source.n_test_per_bin=1"]
+    train = ["train", "trainer.epochs=1", *few, "trainer.feature_statistics=false", "trainer.figures=false"]
+    commands(train)
+    (done,) = tmp_path.glob("outputs/*/*/*/DONE")
+    done.unlink()
+    (done.parent / "checkpoints" / "best.pt").unlink()
+    said = commands(train, code=2)
+    run = done.parent.relative_to(tmp_path)
+    assert f"no checkpoint at {run}/checkpoints/best.pt: fetch it anew, or remove the run's folder {run} to" in said
 
 
 def test_a_selected_checkpoint_has_its_parts(tmp_path: Path) -> None:
