@@ -26,6 +26,7 @@ from dir_bench.datasets.pictures.augment import crop_and_flip, draw_crop_and_fli
 from dir_bench.datasets.pictures.contents import contents
 from dir_bench.datasets.pictures.decoding import face_decoder, verify
 from dir_bench.datasets.pictures.pixels import Store, open_store
+from dir_bench.datasets.placing import placed_whole
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
@@ -350,27 +351,19 @@ class Images:
         Raises:
             UserError: If the csv or the folder exists: nothing is overwritten, nor mixed with what is there.
         """
-        path = folder / self.list_path.name
-        refuse_existing(path, folder / "pictures")
-        targets = made_up_labels(n, seed)
-        names = [f"pictures/{MADE_UP}_{i:05d}.jpg" for i in range(n)]
-        write_pictures([folder / name for name in names], targets, seed)
-        split = split_by_label(targets, cap=self.split_cap, seed=self.split_seed)
-        columns = {self.path_column: names, self.target_column: targets, self.split_column: split}
-        write_list(path, pd.DataFrame(columns))
+        with placed_whole(folder, self.list_path.name, "pictures") as made:
+            targets = made_up_labels(n, seed)
+            names = [f"pictures/{MADE_UP}_{i:05d}.jpg" for i in range(n)]
+            write_pictures([made / name for name in names], targets, seed)
+            split = split_by_label(targets, cap=self.split_cap, seed=self.split_seed)
+            columns = {self.path_column: names, self.target_column: targets, self.split_column: split}
+            write_list(made / self.list_path.name, pd.DataFrame(columns))
         return folder
 
 
 def write_list(path: Path, rows: pd.DataFrame) -> None:
     """Write a csv atomically; bytes of file names that are no text come out as they were."""
     write_bytes(path, rows.to_csv(index=False).encode("utf-8", BYTES))
-
-
-def refuse_existing(*paths: Path) -> None:
-    """Raise UserError if one of these files, to be written, is there, or one of these folders with something in it."""
-    for path in paths:
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            raise UserError(f"{path} exists and is left as it is: take another folder (--data DIR), or move it away")
 
 
 def made_up_labels(n: int, seed: int, highest: int = 100) -> IntArray:

@@ -20,10 +20,10 @@ from dir_bench.datasets.depth import sample as rooms
 from dir_bench.datasets.depth.split import Codes, DepthSplit, centre, chunks, metres
 from dir_bench.datasets.depth.transform import CROP, Augmentation
 from dir_bench.datasets.download.remote import AUTHORS, Remote
-from dir_bench.datasets.images import refuse_existing
 from dir_bench.datasets.pictures.contents import contents
 from dir_bench.datasets.pictures.decoding import Decoder, depth_decoder, rgb_decoder, verify
 from dir_bench.datasets.pictures.pixels import Store, open_store
+from dir_bench.datasets.placing import placed_whole
 from dir_bench.datasets.splits import balanced_mask, draw_subset, hold_out_scenes, scene_of
 from dir_bench.errors import UserError, nearest
 from dir_bench.files.arrays import Expect, read_npy
@@ -365,7 +365,7 @@ class NYUD2:
         Raises:
             UserError: If a list or a folder of images exists: nothing is overwritten, nor mixed with what is there.
         """
-        refuse_existing(*(folder / name for name in (*LISTS.values(), MASK, "nyu2_train", "nyu2_test")))
-        rooms.write_rooms(folder, n, max(n // 3, 2), seed)
-        NYUD2(str(folder), cache="none").write_split(seed)
+        with placed_whole(folder, *LISTS.values(), MASK, "nyu2_train", "nyu2_test") as made:
+            rooms.write_rooms(made, n, max(n // 3, 2), seed)
+            NYUD2(str(made), cache="none").write_split(seed)
         return folder

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dir_bench.datasets.download.remote import AUTHORS, Remote
 from dir_bench.datasets.faces.base import Faces
-from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
+from dir_bench.datasets.images import MADE_UP, made_up_labels, write_list, write_pictures
+from dir_bench.datasets.placing import placed_whole
 from dir_bench.datasets.splits import faces_from_names, split_by_label
 from dir_bench.errors import UserError
 from dir_bench.files.text import text_type
@@ -82,10 +83,9 @@ class AgeDB(Faces):
 
     def sample(self, folder: Path, n: int = 600, seed: int = 0) -> Path:
         """Write a stand-in: gauges that show the age, named as AgeDB names its pictures, and their list."""
-        path = folder / self.list_path.name
-        refuse_existing(path, folder / "AgeDB")
-        ages = made_up_labels(n, seed)
-        names = [f"{i}_{MADE_UP}_{age}_{'fm'[i % 2]}.jpg" for i, age in enumerate(ages)]
-        write_pictures([folder / "AgeDB" / name for name in names], ages, seed, highest=120)
-        write_list(path, self.split_raw(folder, 666))
+        with placed_whole(folder, self.list_path.name, "AgeDB") as made:
+            ages = made_up_labels(n, seed)
+            names = [f"{i}_{MADE_UP}_{age}_{'fm'[i % 2]}.jpg" for i, age in enumerate(ages)]
+            write_pictures([made / "AgeDB" / name for name in names], ages, seed, highest=120)
+            write_list(made / self.list_path.name, self.split_raw(made, 666))
         return folder

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from dir_bench.datasets.download.remote import AUTHORS, Remote
 from dir_bench.datasets.faces import imdb_meta
 from dir_bench.datasets.faces.base import Faces
-from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
+from dir_bench.datasets.images import MADE_UP, made_up_labels, write_list, write_pictures
+from dir_bench.datasets.placing import placed_whole
 from dir_bench.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -64,17 +65,16 @@ class IMDBWiki(Faces):
 
         Of three pictures two are IMDB's.
         """
-        path = folder / self.list_path.name
-        refuse_existing(path, folder / "imdb_crop", folder / "wiki_crop")
-        ages = made_up_labels(n, seed)
-        of_imdb = np.arange(n) % 3 > 0
         databases: tuple[imdb_meta.Database, ...] = ("imdb", "wiki")
-        for db, chosen in zip(databases, (ages[of_imdb], ages[~of_imdb]), strict=True):
-            rows = _made_up_rows(chosen)
-            crops = folder / f"{db}_crop"
-            write_pictures([crops / path for path in rows["full_path"]], rows["age"].clip(0, 120), seed, highest=120)
-            imdb_meta.write_mat(crops / f"{db}.mat", db, rows)
-        write_list(path, self.split_raw(folder, 666))
+        with placed_whole(folder, self.list_path.name, *(f"{db}_crop" for db in databases)) as made:
+            ages = made_up_labels(n, seed)
+            of_imdb = np.arange(n) % 3 > 0
+            for db, chosen in zip(databases, (ages[of_imdb], ages[~of_imdb]), strict=True):
+                rows = _made_up_rows(chosen)
+                files = [made / f"{db}_crop" / path for path in rows["full_path"]]
+                write_pictures(files, rows["age"].clip(0, 120), seed, highest=120)
+                imdb_meta.write_mat(made / f"{db}_crop" / f"{db}.mat", db, rows)
+            write_list(made / self.list_path.name, self.split_raw(made, 666))
         return folder
 
 

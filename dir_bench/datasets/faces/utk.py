@@ -17,8 +17,9 @@ import numpy as np
 from dir_bench.datasets.base import CheckReport
 from dir_bench.datasets.download.remote import Remote
 from dir_bench.datasets.faces.base import Faces, git_blob
-from dir_bench.datasets.images import MADE_UP, made_up_labels, refuse_existing, write_list, write_pictures
+from dir_bench.datasets.images import MADE_UP, made_up_labels, write_list, write_pictures
 from dir_bench.datasets.pictures.contents import contents
+from dir_bench.datasets.placing import placed_whole
 from dir_bench.datasets.recognition import Found, Place
 from dir_bench.datasets.splits import split_by_label
 from dir_bench.errors import UserError
@@ -141,12 +142,11 @@ class UTKFace(Faces):
 
     def sample(self, folder: Path, n: int = 600, seed: int = 0) -> Path:
         """Write a stand-in: gauges that show the age, named as UTKFace names its pictures, and their list."""
-        path = folder / self.list_path.name
-        refuse_existing(path, folder / "images")
-        ages = made_up_labels(n, seed)
-        names = [f"{age}_{i % 2}_0_{MADE_UP}{i:05d}.jpg" for i, age in enumerate(ages)]
-        write_pictures([folder / "images" / name for name in names], ages, seed, highest=120)
-        write_list(path, self.split_raw(folder, 666))
+        with placed_whole(folder, self.list_path.name, "images") as made:
+            ages = made_up_labels(n, seed)
+            names = [f"{age}_{i % 2}_0_{MADE_UP}{i:05d}.jpg" for i, age in enumerate(ages)]
+            write_pictures([made / "images" / name for name in names], ages, seed, highest=120)
+            write_list(made / self.list_path.name, self.split_raw(made, 666))
         return folder
 
 

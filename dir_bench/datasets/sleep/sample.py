@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from dir_bench.atomic import write_bytes
 from dir_bench.datasets.base import IntArray
-from dir_bench.datasets.images import refuse_existing
+from dir_bench.datasets.placing import placed_whole
 from dir_bench.datasets.sleep.tables import Visit, recordings_folder
 from dir_bench.errors import UserError
 from dir_bench.lazy import Lazy
@@ -134,26 +134,27 @@ def write_sample(
     """
     if n < FEWEST:
         raise UserError(f"{n} recordings are too few for three splits: ask for {FEWEST} or more (--size)")
-    tables = {visit: folder / "datasets" / f"{visit}-dataset-{VERSION}.csv" for visit in visits}
-    harmonized = folder / "datasets" / f"shhs-harmonized-dataset-{VERSION}.csv"
-    refuse_existing(*tables.values(), harmonized, *(recordings_folder(folder, visit) for visit in visits))
-    rng = np.random.default_rng([seed, 0])
-    people = _made_up_people(n + 1, rng)
-    for visit in visits:
-        scores = _made_up_scores(n + 1, int(visit[-1]), seed)
-        for i in range(n):
-            night = np.random.default_rng([seed, int(visit[-1]), i])
-            channels = [c for c in LAYOUTS[visit][i % 3 == 2] if not (i == n - 3 and c.source == "airflow")]
-            content = _recording(scores[i], round(60 * night.uniform(*minutes)), channels, night)
-            if i == n - 2:
-                content = content[: len(content) * 3 // 5 | 1]  # an odd number: inside a value
-            write_bytes(recordings_folder(folder, visit) / f"{visit}-{people['nsrrid'][i]}.edf", content)
-    for visit, path in tables.items():
-        write_bytes(path, _table(people, _made_up_scores(n + 1, int(visit[-1]), seed), visit).encode())
-    rows = pd.concat([people.assign(visitnumber=int(visit[-1])) for visit in visits])
-    rows["nsrr_sex"] = rows["gender"].map({1: "male", 2: "female"})
-    columns = ["nsrrid", "visitnumber", "age", "nsrr_sex"]
-    write_bytes(harmonized, rows[columns].rename(columns={"age": "nsrr_age"}).to_csv(index=False).encode())
+    tables = {visit: f"datasets/{visit}-dataset-{VERSION}.csv" for visit in visits}
+    harmonized = f"datasets/shhs-harmonized-dataset-{VERSION}.csv"
+    recordings = [str(recordings_folder(Path(), visit)) for visit in visits]
+    with placed_whole(folder, *tables.values(), harmonized, *recordings) as made:
+        rng = np.random.default_rng([seed, 0])
+        people = _made_up_people(n + 1, rng)
+        for visit in visits:
+            scores = _made_up_scores(n + 1, int(visit[-1]), seed)
+            for i in range(n):
+                night = np.random.default_rng([seed, int(visit[-1]), i])
+                channels = [c for c in LAYOUTS[visit][i % 3 == 2] if not (i == n - 3 and c.source == "airflow")]
+                content = _recording(scores[i], round(60 * night.uniform(*minutes)), channels, night)
+                if i == n - 2:
+                    content = content[: len(content) * 3 // 5 | 1]  # an odd number: inside a value
+                write_bytes(recordings_folder(made, visit) / f"{visit}-{people['nsrrid'][i]}.edf", content)
+        for visit, path in tables.items():
+            write_bytes(made / path, _table(people, _made_up_scores(n + 1, int(visit[-1]), seed), visit).encode())
+        rows = pd.concat([people.assign(visitnumber=int(visit[-1])) for visit in visits])
+        rows["nsrr_sex"] = rows["gender"].map({1: "male", 2: "female"})
+        columns = ["nsrrid", "visitnumber", "age", "nsrr_sex"]
+        write_bytes(made / harmonized, rows[columns].rename(columns={"age": "nsrr_age"}).to_csv(index=False).encode())
     return folder
 
 
