@@ -8,7 +8,6 @@ import json
 import math
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,12 @@ import numpy.typing as npt
 
 from dir_bench.errors import DiskFull
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = {
+    errno.ENOSPC: ("The disk is full", "free some space"),
+    errno.EDQUOT: ("Your part of the disk is full", "free some space"),
+    errno.EFBIG: ("No file may be so large here", "raise the limit (`ulimit -f unlimited`)"),
+}
+"""What the system says when it takes no more bytes: in words, and what to do."""
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def replace_with(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
             leave neither, so it must be one that can be made again.
 
     Raises:
-        DiskFull: The disk is full.
+        DiskFull: The system takes no more bytes.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
@@ -47,12 +51,12 @@ def replace_with(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
         if durable and os.name == "posix":  # the rename itself must reach the disk too
             _sync(path.parent, os.O_RDONLY)
     except (OSError, RuntimeError) as error:
-        if _is_disk_full(error, path.parent):
-            raise DiskFull(
-                f"The disk is full: {path} could not be written and is as it was before; free some space "
-                "and start again."
-            ) from error
-        raise
+        if (code := _no_room(error, temporary)) is None:
+            raise
+        why, mend = NO_ROOM[code]
+        raise DiskFull(
+            f"{why}: {path} could not be written and is as it was before; {mend} and start again."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -141,8 +145,16 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-def _is_disk_full(error: OSError | RuntimeError, folder: Path) -> bool:
-    """Tell a full disk, also where a writer (torch.save) hides it in a RuntimeError of its own."""
-    if isinstance(error, OSError):
-        return error.errno in _DISK_FULL
-    return folder.exists() and shutil.disk_usage(folder).free < 2**20
+def _no_room(error: OSError | RuntimeError, written: Path) -> int | None:
+    """Return the key of `NO_ROOM` that made a write fail; None if that was something else.
+
+    Where a writer (torch.save) hides it in an error of its own, a few more bytes are refused as the last ones were.
+    """
+    refused: OSError | None = error if isinstance(error, OSError) else None
+    if refused is None and written.exists():
+        try:
+            with written.open("ab") as file:
+                file.write(bytes(2**20))
+        except OSError as again:
+            refused = again
+    return refused.errno if refused is not None and refused.errno in NO_ROOM else None

@@ -85,12 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     _open_streams()
     try:
-        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        code = _main([_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)])
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # who reads has seen enough, as `| head` has; Python would complain once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:  # who reads has seen enough, as `| head` has
+        code = 128 + signal.SIGPIPE
+    except OSError as error:
+        code = _say(of_disk(error))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
+    return code
 
 
 def _open_streams() -> None:
@@ -99,8 +102,14 @@ def _open_streams() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # until the process ends
-        elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+        elif isinstance(stream, TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
+
+
+def _at_home(word: str) -> str:
+    """Put the home folder for the `~` of `--data=~/x` or `paths.data=~/x`: shells do so where a word begins with it."""
+    key, is_set, value = word.partition("=")
+    return f"{key}={os.path.expanduser(value)}" if is_set and value.startswith("~") else word
 
 
 def _main(arguments: list[str]) -> int:
@@ -128,12 +137,8 @@ def _main(arguments: list[str]) -> int:
         if verb not in verbs:
             raise UserError(f"no verb '{verb}'{nearest(verb, verbs)}: {', '.join(verbs)}; see `dir-bench --help`")
         return verbs[verb](rest)
-    except BrokenPipeError:
-        raise
     except UserError as error:
         return _say(error)
-    except OSError as error:
-        return _say(of_disk(error))
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on", file=sys.stderr)
         return 130

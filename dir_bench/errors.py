@@ -1,7 +1,10 @@
 """Errors that a user can cause, and can mend: reported in one sentence, without a traceback."""
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -39,5 +42,22 @@ def last_line(error: object) -> str:
 
 def of_disk(error: OSError) -> RunFailed:
     """Put what the system refused into a sentence: a full disk, a folder that is a file or cannot be written."""
-    where = f": {error.filename}" if error.filename else ""
-    return RunFailed(f"{error.strerror or error}{where}")
+    path = error.filename2 or error.filename  # of a file that was to be renamed, the one that it was to replace
+    if path is None or isinstance(path, int):
+        if error.errno == errno.ENOENT and not _is_somewhere():
+            return RunFailed("the folder that this command runs in is gone: change to another")
+        return RunFailed(error.strerror or str(error))
+    path = Path(os.fsdecode(path))
+    if blocking := next((parent for parent in path.parents if os.path.exists(parent) and not parent.is_dir()), None):
+        return RunFailed(f"{blocking} is no folder, and {path.relative_to(blocking)} is to be in it: name another")
+    if error.errno == errno.ENAMETOOLONG:
+        return RunFailed(f"the name '{max(path.parts, key=len)[:40]}…' is too long for this disk: give a shorter one")
+    return RunFailed(f"{error.strerror or error}: {path}")
+
+
+def _is_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

@@ -96,12 +96,20 @@ def run_resolved(resolved: Resolved, command: tuple[str, ...] = (), *, wait: boo
         try:
             metrics = _launch(resolved, command, _stage_one(resolved, command))
         except UserError as error:
-            folder.fail(str(error), "")
+            _record_failure(folder, str(error))
             raise
         except Exception as error:
-            folder.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+            _record_failure(folder, f"{type(error).__name__}: {error}", traceback.format_exc())
             raise
     return Outcome(folder.path, metrics, skipped=False)
+
+
+def _record_failure(folder: RunFolder, why: str, details: str = "") -> None:
+    """Write down why a run failed; where that fails too, as on a full disk, it must not hide what came first."""
+    try:
+        folder.fail(why, details)
+    except (OSError, UserError) as error:
+        log.warning("Why the run failed could not be written into its folder: %s", error)
 
 
 def _stage_one(resolved: Resolved, command: tuple[str, ...]) -> Path | None:
@@ -182,7 +190,7 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         with enough_samples():
             trainer.fit()
         recorder.settle()
-        best = checkpoint.load_best(folder.best_checkpoint)
+        best = checkpoint.load_best(folder.best_checkpoint, checkpoint.anew(folder.best_checkpoint))
         with checkpoint.fitting(folder.best_checkpoint):
             trainer.module.load_state_dict(best["network"])
         columns = trainer.columns(data.test)

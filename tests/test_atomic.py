@@ -4,6 +4,9 @@ import errno
 import json
 import math
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +54,18 @@ def test_old_file_stays_when_writing_fails(tmp_path: Path, error: BaseException)
     assert files(tmp_path) == ["a.json"]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_is_one_sentence_naming_the_file(tmp_path: Path, code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "The disk is full: .*free some space"),
+        (errno.EDQUOT, "Your part of the disk is full: .*free some space"),
+        (errno.EFBIG, "No file may be so large here: .*raise the limit"),
+    ],
+)
+def test_full_disk_is_one_sentence_naming_the_file(tmp_path: Path, code: int, said: str) -> None:
     target = tmp_path / "last.pt"
     target.write_text("old")
-    with pytest.raises(DiskFull, match="disk is full") as caught:
+    with pytest.raises(DiskFull, match=said) as caught:
         write_half(target, OSError(code, os.strerror(code)))
     assert str(target) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -76,14 +86,27 @@ def test_real_write_to_a_full_device_is_reported(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-def test_full_disk_hidden_in_a_writers_own_error_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = atomic.shutil.disk_usage(tmp_path)
-    error = RuntimeError("PytorchStreamWriter failed writing file")
-    with pytest.raises(RuntimeError):
-        write_half(tmp_path / "a", error)  # there is space: not ours to explain
-    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: usage._replace(free=0))
-    with pytest.raises(DiskFull, match="disk is full"):
-        write_half(tmp_path / "a", error)
+def test_another_error_of_a_writer_is_left_to_it(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
+        write_half(tmp_path / "a", RuntimeError("PytorchStreamWriter failed writing file"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit of the size of files")
+def test_a_limit_hidden_in_the_error_of_torch_save_is_found(tmp_path: Path) -> None:
+    code = f"""
+import torch
+from pathlib import Path
+from dir_bench.errors import DiskFull
+from dir_bench.training import checkpoint
+try:
+    checkpoint.save(Path({str(tmp_path / "last.pt")!r}), {{"network": {{"w": torch.zeros(10**6)}}}})
+except DiskFull as error:
+    print(error)
+"""
+    line = f"ulimit -f 1000; {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"No file may be so large here: {tmp_path / 'last.pt'} could not be written")
+    assert files(tmp_path) == []
 
 
 def test_json_is_strict_ordered_and_full_precision(tmp_path: Path) -> None:

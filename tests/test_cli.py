@@ -279,9 +279,28 @@ def test_closed_streams_are_no_error(work, words, closed):
     assert (ended.returncode, ended.stderr) == (2 if "seeed" in words else 0, "")
 
 
-def test_letters_that_an_encoding_lacks_are_question_marks(work):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device without space")
+@pytest.mark.parametrize("words", ["--help", "data list", "train --cfg job"])
+def test_output_that_takes_nothing_is_a_sentence(work, words):
+    line = f"{shlex.quote(sys.executable)} -m dir_bench.cli {words} >/dev/full"
+    ended = subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd=work, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "error: No space left on device\n")
+
+
+def test_a_tilde_behind_an_equals_sign_is_the_home_folder(work, commands, monkeypatch):
+    monkeypatch.setenv("HOME", str(work / "home"))
+    (work / "data").rename(work / "home")
+    commands(["data", "check", "arrays", "--data=~"], ["train", *TINY, "paths.data=~", "paths.outputs=~/runs"])
+    assert len(list((work / "home" / "runs").glob("arrays/*/*/DONE"))) == 1
+    assert not (work / "~").exists()
+
+
+@pytest.mark.parametrize(
+    "variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+)
+def test_letters_that_an_encoding_lacks_are_question_marks(work, variables):
     line = [sys.executable, "-m", "dir_bench.cli", "data", "check", "arrays"]
-    variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    variables = {**os.environ, **variables}
     ended = subprocess.run(line, capture_output=True, text=True, cwd=work, env=variables, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "?" in ended.stdout

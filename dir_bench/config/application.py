@@ -3,7 +3,9 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,12 @@ def hydra_main(arguments: Sequence[str]) -> None:
 
     register_schema()
     sys.argv = ["dir-bench train", *arguments]
-    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(_nothing)()
+    shown = StringIO()  # Hydra answers output that takes nothing, as of a full disk, with a traceback
+    try:
+        with redirect_stdout(shown):
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(_nothing)()
+    finally:
+        print(shown.getvalue(), end="")
 
 
 def _nothing(composed: DictConfig) -> None:

@@ -168,10 +168,12 @@ def resolve_target(node: Mapping[str, Any]) -> Any:
     try:
         return getattr(import_module(module), name)
     except Exception as error:  # somebody's module can raise anything while it is imported
-        said = str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
-        own = isinstance(error, ModuleNotFoundError) and error.name == target.split(".")[0]
-        how = ", or if it is your own, put its folder on the import path: PYTHONPATH=FOLDER dir-bench …" if own else ""
-        raise UserError(f"`_target_: {target}` cannot be imported ({said}): check the name in its YAML{how}") from error
+        named = isinstance(error, (ModuleNotFoundError, AttributeError))
+        said = str(error) if named or isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        how = "check the name in its YAML" if named else "the module is there, and this ends its import"
+        if isinstance(error, ModuleNotFoundError) and error.name == target.split(".")[0]:
+            how += ", or if it is your own, put its folder on the import path: PYTHONPATH=FOLDER dir-bench …"
+        raise UserError(f"`_target_: {target}` cannot be imported ({said}): {how}") from error
 
 
 def require(node: Mapping[str, Any], where: str, kind: Kind) -> None:

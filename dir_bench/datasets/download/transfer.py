@@ -4,7 +4,6 @@ What has arrived lies in a ".part" file; a ".part.json" beside it keeps what the
 from. Bytes are added only if the server still has that version (RFC 9110: Range, If-Range, Content-Range).
 """
 
-import errno
 import http.client
 import json
 import logging
@@ -24,7 +23,7 @@ from urllib.request import Request, urlopen
 from rich.filesize import decimal
 
 from dir_bench import __version__
-from dir_bench.atomic import write_json
+from dir_bench.atomic import NO_ROOM, write_json
 from dir_bench.datasets.download.archives import Report
 from dir_bench.errors import DiskFull, UserError
 
@@ -98,8 +97,9 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 def write_failure(error: OSError, path: Path, then: str) -> UserError:
     """Return the sentence for a file that could not be written; `then` says what became of it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"The disk is full: {path} could not be written whole; {then}: free some space and fetch again")
+    if error.errno in NO_ROOM:
+        why, mend = NO_ROOM[error.errno]
+        return DiskFull(f"{why}: {path} could not be written whole; {then}: {mend} and fetch again")
     return UserError(f"{path} cannot be written ({error.strerror or error}); {then}")
 
 

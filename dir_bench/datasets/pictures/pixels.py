@@ -6,7 +6,6 @@ cache folder/
     .<key>.tmp/                              an entry being built, or what a killed build left
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
-from dir_bench.atomic import write_json
+from dir_bench.atomic import NO_ROOM, write_json
 from dir_bench.datasets.base import IntArray
 from dir_bench.datasets.pictures.contents import Digests, contents
 from dir_bench.datasets.pictures.decoding import Decoder, Pixels, decode_all, raise_for, status_or_fault
@@ -279,8 +278,8 @@ def _new_entry(entry: Path, n: int, decoder: Decoder, title: str) -> Iterator[Pa
         write_json(temporary / ABOUT, _about(n, decoder))
         temporary.rename(entry)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_room(entry, title, _entry_bytes(n, decoder), "and the disk is full", DiskFull) from error
+        if error.errno in NO_ROOM:
+            raise _no_room(entry, title, _entry_bytes(n, decoder), "and the disk takes no more", DiskFull) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

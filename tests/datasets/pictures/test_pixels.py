@@ -207,7 +207,7 @@ def test_a_disk_that_fills_up_leaves_no_entry(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PIXELS", "/dev/full")  # an absolute path wins over the folder it is joined to
-    with pytest.raises(UserError, match=r"and the disk is full: free some space"):
+    with pytest.raises(UserError, match=r"and the disk takes no more: free some space"):
         open_(files, tmp_path / "cache")
     assert entries(tmp_path / "cache") == []
 
