@@ -18,7 +18,7 @@ from torch import nn
 
 from dir_bench import config as configs
 from dir_bench.backbones.base import Backbone, as_backbone
-from dir_bench.datasets.base import Data, Dataset
+from dir_bench.datasets.base import Data, Dataset, Split
 from dir_bench.datasets.coverage import faults
 from dir_bench.datasets.protocols import redraw
 from dir_bench.datasets.subsets import curate
@@ -46,13 +46,32 @@ log = logging.getLogger("dir_bench")
 
 
 def load_data(config: Config, dataset: Dataset | None = None) -> Data:
-    """Return the splits, curated if a subset is chosen; `dataset` is that of the config, where it is built already."""
+    """Return the splits, curated if a subset is chosen; `dataset` is that of the config, where it is built already.
+
+    UserError if a split is empty, or its targets are not a finite number for each sample.
+    """
     data: Data = (dataset or configs.build(config.dataset.source)).load()
+    for name, split in {"train": data.train, "val": data.val, "test": data.test}.items():
+        _check_split(config, name, split)
     bins = target_bins(config.dataset)
     if not config.dataset.dense:
         for fault in faults(bins, {"train": data.train.targets, "val": data.val.targets, "test": data.test.targets}):
             log.warning("%s", fault)
     return (redraw if config.subset.protocol.omega else curate)(data, bins, config.subset)
+
+
+def _check_split(config: Config, name: str, split: Split) -> None:
+    where = f"{config.dataset.title} gives a {name} split"
+    if not len(split):
+        raise UserError(f"{where} without a sample")
+    if config.dataset.dense:
+        return
+    targets = np.asarray(split.targets)
+    if targets.shape != (len(split),):
+        raise UserError(f"{where} of {len(split)} samples whose targets have shape {targets.shape}: one each is wanted")
+    if (lost := ~np.isfinite(targets)).any():
+        place = int(lost.argmax())
+        raise UserError(f"{where} whose target {place} is {targets[place]} ({int(lost.sum())} such): leave it out")
 
 
 def build_fabric(config: Config, strategy: str, devices: int, trains: bool = True) -> Fabric:

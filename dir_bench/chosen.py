@@ -93,7 +93,12 @@ def _chosen(dataset: DatasetConfig, targets: Any) -> dict[str, Any]:
             for key, value in (("many_over", many), ("few_under", few))
             if value is not None
         ]
-        many, few = (set_to if set_to is not None else by for set_to, by in zip((many, few), rule, strict=True))
+        if many is None and few is not None:
+            many = max(rule[0], few)
+        elif few is None and many is not None:
+            few = min(rule[1], many + 1)
+        else:
+            many, few = rule
         said.append("; but ".join([f"regions: {why}", *given]))
     last = len(made) - 1 if dataset.fds_last is None else dataset.fds_last
     class_value, why = choose_class_value(targets, made)

@@ -39,6 +39,7 @@ from dir_bench.training.features import feature_statistics
 from dir_bench.training.network import Network
 from dir_bench.training.recorder import Recorder
 from dir_bench.training.trainer import Trainer
+from dir_bench.workers import rank_outside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,7 @@ def run_resolved(resolved: Resolved, command: tuple[str, ...] = (), *, wait: boo
     config, folder = resolved.config, resolved.folder
     if folder.state == "done":
         return Outcome(folder.path, recorded(folder.path), skipped=True)
-    if _rank_outside() > 0:
+    if rank_outside() > 0:
         return Outcome(folder.path, _launch(resolved, command, _stage_one(resolved, command)), skipped=False)
     with folder.lock(wait=wait):
         if wait and RunFolder(folder.path).state == "done":  # while this process waited
@@ -149,11 +150,6 @@ def _limit_threads(config: Config) -> None:
         torch.set_num_threads(config.trainer.threads)
 
 
-def _rank_outside() -> int:
-    """Return this process's rank if torchrun or Slurm started it beside others, else 0."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
-
-
 def _launch(resolved: Resolved, command: tuple[str, ...], stage_one: Path | None = None) -> dict[str, Any]:
     """Start the engine, with as many processes as asked for, and return the metrics."""
     settings = resolved.config.trainer
@@ -194,6 +190,11 @@ def _run(fabric: Fabric, resolved: Resolved, command: tuple[str, ...], stage_one
         with checkpoint.fitting(folder.best_checkpoint):
             trainer.module.load_state_dict(best["network"])
         columns = trainer.columns(data.test)
+        if (lost := ~np.isfinite(columns["prediction"])).any():
+            raise RunFailed(
+                f"the network's prediction of test sample {int(lost.argmax())} is {columns['prediction'][lost][0]} "
+                f"({int(lost.sum())} such): is its input a number?"
+            )
         metrics = describe(resolved, command) | {
             "monitor": {
                 "name": config.loss.monitor(config),

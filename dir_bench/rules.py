@@ -63,6 +63,13 @@ def _check_parts(config: Config) -> None:
             raise UserError(f"parts.{name}: the name {why}; choose another (or `head`, to take that one's place)")
         if node is not None and not (isinstance(node, dict) and isinstance(node.get("_target_"), str)):
             raise UserError(f"parts.{name}={node} must be settings with a `_target_`, the dotted name of a class")
+    if (node := config.parts.get("head")) is None or config.stages.on:  # a first stage may learn otherwise
+        return
+    own = f"has no effect beside parts.head ({node['_target_']})"
+    if config.head.on:
+        raise UserError(f"head={config.head.name} {own}: drop one of them")
+    if config.loss.name != config.dataset.recipe.loss:
+        raise UserError(f"loss={config.loss.name} {own}, which has a loss of its own: drop one of them")
 
 
 def _check_bins(config: Config) -> None:
@@ -110,12 +117,15 @@ def _check_widths(bins: Bins) -> None:
             "dataset.bins.width: give one of them"
         )
     start, stop, width = bins.start, bins.stop, bins.width
+    for key, value in (("start", start), ("stop", stop), ("width", width)):
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"dataset.bins.{key}={value} must be a finite number")
     wrong = (width is not None and not width > 0) or (start is not None and stop is not None and not stop > start)
     if wrong:
         raise UserError(f"dataset.bins: stop={stop} must lie above start={start}, and width={width} above 0")
     if start is None or stop is None or width is None:
         return
-    if not (stop - start) / width <= MOST_BINS:  # NaN and infinity too
+    if not (stop - start) / width <= MOST_BINS:
         raise UserError(
             f"dataset.bins: from start={start} to stop={stop} in steps of width={width} are more than {MOST_BINS:,} "
             "bins: take wider ones"
@@ -182,8 +192,11 @@ def _check_subset(config: Config) -> None:
 
 def _check_protocol(subset: Subset) -> None:
     protocol = subset.protocol
-    if not isinstance(protocol.omega, list) or not protocol.omega or not all(map(_is_pair, protocol.omega)):
-        raise UserError(f"subset.protocol.omega={protocol.omega} must list [centre, rate], as in [[50,0.01]]")
+    pairs = isinstance(protocol.omega, list) and protocol.omega and all(map(_is_pair, protocol.omega))
+    if not pairs or any(rate < 0 for _, rate in protocol.omega):
+        raise UserError(
+            f"subset.protocol.omega={protocol.omega} must list [centre, rate], no rate below 0, as in [[50,0.01]]"
+        )
     for key in ("within", "range"):
         if (pair := getattr(protocol, key)) is not None and not _is_range(pair):
             raise UserError(f"subset.protocol.{key}={pair} must be [low, high], low < high, as in [0,100]")
@@ -226,12 +239,16 @@ def _check_numbers(config: Config) -> None:
             "schedule.source.T_max is null, because trainer.epochs is: set it to a number of epochs, or to "
             "trainer.max_steps with schedule.interval=step"
         )
+    if config.schedule.source and config.schedule.source.get("T_max", 1) == 0:
+        raise UserError("schedule.source.T_max=0 must be at least 1")
+    if not 0 <= config.semantics.zero_error < math.inf:
+        raise UserError(f"semantics.zero_error={config.semantics.zero_error} must be 0 or a number above it")
     if trainer.workers < 0:
         raise UserError(f"trainer.workers={trainer.workers} must not be negative (0: fetch batches when asked)")
     if trainer.threads is not None and trainer.threads > MOST_THREADS:
         raise UserError(f"trainer.threads={trainer.threads} must be {MOST_THREADS} at most")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} must not be negative")
+    if not 0 <= config.seed < 2**63:
+        raise UserError(f"seed={config.seed} must be 0 or more, and less than 2**63")
     for name in (
         "epochs",
         "max_steps",

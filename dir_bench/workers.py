@@ -67,6 +67,11 @@ def run_all(
                 ending.callback(worker.join)
 
 
+def rank_outside() -> int:
+    """Return this process's rank if torchrun or Slurm started it beside others, else 0."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -171,7 +176,7 @@ def _serve(pipe: connection.Connection, environment: Mapping[str, str], grace: f
         work = pipe.recv()
         while (job := pipe.recv()) is not None:
             pipe.send(work(*job))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):  # who asked is gone
         pass
     except (KeyboardInterrupt, Interrupted):
         _ignore_more()

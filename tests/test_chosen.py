@@ -56,6 +56,21 @@ def test_what_is_open_is_filled_in_and_what_is_set_stays(table: Config) -> None:
     assert (kept.bins.width, kept.regions.few_under, kept.regions.many_over, kept.fds_last) == (5, 0, 67, 1)
 
 
+@pytest.mark.parametrize(
+    ("given", "becomes"),
+    [
+        (Shots(None, 20.0), (20, 20)),
+        (Shots(0.0, None), (0, 1)),
+        (Shots(None, 2.0), (17, 2)),
+        (Shots(9.0, None), (9, 4)),
+    ],
+)
+def test_a_threshold_that_is_chosen_beside_one_that_is_set_does_not_cross_it(table, given, becomes) -> None:
+    data = Targets(np.repeat(np.arange(8.0), 20))
+    regions = settle(asking(table, Bins(0, 8, 1), given), data)[0].dataset.regions  # type: ignore[arg-type]
+    assert (regions.many_over, regions.few_under) == becomes
+
+
 def test_bins_of_other_widths_are_a_list_of_edges(table: Config) -> None:
     data = Targets(np.random.default_rng(0).normal(0, 1, 400))
     settled = settle(asking(table, Bins(**OPEN, choose="quantiles", number=4)), data)[0]  # type: ignore[arg-type]

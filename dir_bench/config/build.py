@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from dir_bench.config import annotations
 from dir_bench.errors import UserError, nearest
 from dir_bench.schema import Config
 
@@ -111,6 +112,15 @@ def _check_part(config: Config, node: Node) -> None:
         raise UserError(f"{node.where}: the name is taken by what every network has: choose another")
     if not isinstance(part, type):
         raise UserError(f"{node.where} has to be {PART.name}, and `{node.settings['_target_']}` is a function")
+    from dir_bench.methods.part import Head
+
+    if issubclass(part, Head) and name != "head":
+        raise UserError(f"{node.where} is a head, of which there is one: name it parts.head")
+    if part.of_features and not config.backbone.get("features", True):  # type: ignore[attr-defined]
+        raise UserError(
+            f"{node.where}: {part.__name__} works on learned features, and the backbone "
+            f"{config.backbone.get('_target_')} offers none: choose another backbone"
+        )
     part.check(config)  # type: ignore[attr-defined]
 
 
@@ -215,7 +225,12 @@ def build(node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
 
 def bind(node: Mapping[str, Any], where: str, *supplied: str) -> None:
     """Check a node's keys against the signature of its `_target_`; `supplied` are names the caller will add."""
-    signature = inspect.signature(resolve_target(node))
+    target = resolve_target(node)
+    signature, hints = inspect.signature(target), annotations.hints(target)
+    for name, value in _arguments(node).items():
+        if name in hints and (parameter := signature.parameters.get(name)) is not None:
+            if wanted := annotations.misfit(value, hints[name], parameter.default):
+                raise UserError(f"{where}.{name}={'null' if value is None else value} must be {wanted}")
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
         return
     for name in _arguments(node):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Glob, RangeSweep
+from hydra.core.override_parser.types import Sweep as HydraSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -121,6 +122,8 @@ def _axes(overrides: Sequence[str]) -> list[_Axis]:
     for override, text in zip(parsed, overrides, strict=True):
         if override.is_interval_sweep():
             raise UserError(f"{text} is a range to draw from, and a sweep here runs given values: list them as a,b,c")
+        if any(isinstance(each, HydraSweep) for each in getattr(override.value(), "list", None) or ()):
+            raise UserError(f"{text} has a function among its values, and is one or the other: list them all as a,b,c")
     axes = [_Axis(text, override) for override, text in zip(parsed, overrides, strict=True)]
     for axis in axes:
         if len(axis) == 0:

@@ -135,6 +135,8 @@ def region_metrics(
     index = bins.index(true) if bin_index is None else np.asarray(bin_index)
     if index.shape not in (true.shape, true.shape[:1]):
         raise ValueError(f"bin_index has shape {index.shape}, which fits no targets of shape {true.shape}")
+    if bin_index is not None and index.size and not 0 <= index.min() <= index.max() < len(bins):
+        raise ValueError(f"bin_index has {index.min()} to {index.max()}, and there are bins 0 to {len(bins) - 1}")
     if index.shape == true.shape:
         predicted, true, index = predicted.ravel(), true.ravel(), index.ravel()
     cell = regions.cells.take(index)

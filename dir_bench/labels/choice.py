@@ -118,7 +118,14 @@ def _of_width(values: Floats, width: float | None, start: float | None, stop: fl
     # Places of a fine grid that lie on edges would fall to either side as they happen to be rounded.
     shift = 0.0 if step is None or float(width).is_integer() else step / 2
     origin = shift if start is None else -start
-    first = -origin + width * math.floor((low + origin) / width + 1e-9) if start is None else start
+    if start is not None:
+        first = start
+    elif stop is None:
+        first = -origin + width * math.floor((low + origin) / width + 1e-9)
+    elif stop > low:  # from the end that is given
+        first = stop - width * math.ceil((stop - low) / width - 1e-9)
+    else:
+        raise ValueError(f"all targets, from {low:g}, lie above stop={stop:g}")
     last = first + width * (math.floor((high - first) / width + 1e-9) + 1) if stop is None else stop
     choice = _regular(_clean(first), _clean(last), width, why)
     held = [] if step is not None and step == width and not asked else spikes

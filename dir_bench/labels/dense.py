@@ -41,8 +41,8 @@ def dense_weights(
     """
     labels, inverse = np.unique(np.asarray(targets, np.float64), return_inverse=True)
     times = np.bincount(inverse, None if counts is None else np.asarray(counts, np.float64))
-    if len(labels) < 2 or alpha < 0 or not 0 < epsilon <= 1:
-        raise ValueError(f"dense weights need two labels, alpha={alpha} >= 0 and epsilon={epsilon} in (0, 1]")
+    if len(labels) < 2 or not 0 <= alpha < math.inf or not 0 < epsilon <= 1:
+        raise ValueError(f"dense weights need two labels, a finite alpha={alpha} >= 0 and epsilon={epsilon} in (0, 1]")
     total = times.sum()
     mean = (times * labels).sum() / total
     width = 1.06 * math.sqrt((times * (labels - mean) ** 2).sum() / total) * total ** (-0.2)

@@ -67,11 +67,13 @@ def kernel_window(
     elif kernel == "laplace":
         window = np.exp(-distance / sigma) / (2.0 * sigma)
     elif tails == "sampled":
-        window = np.exp(-0.5 * (distance / sigma) ** 2)
+        window = np.exp(-0.5 * (distance / max(sigma, 1e-3)) ** 2)
     else:
         from scipy.ndimage import gaussian_filter1d
 
-        window = gaussian_filter1d((distance == 0).astype(dtype), sigma)
+        # Below the first the window is an impulse, above the second as good as even (1e-8); SciPy would divide by 0, or
+        # ask for all memory.
+        window = gaussian_filter1d((distance == 0).astype(dtype), np.clip(sigma, 1e-3, 1e4 * kernel_size))
     if normalize is not None:
         window = window / (window.max() if normalize == "max" else window.sum())
     return window.astype(dtype)

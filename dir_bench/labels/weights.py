@@ -46,7 +46,7 @@ def bin_weights(
 
     Raises:
         ValueError: If counts are not a list of numbers >= 0 with some above 0, `first` is no bin, LDS is
-            asked for with "none", `beta` is outside [0, 1], or the name is unknown.
+            asked for with "none", `clip` are not two counts in order, `beta` is outside [0, 1], or the name is unknown.
 
     Source:
         Yang et al. 2021 (arXiv:2102.09554), section 3.1 and appendix; YyzHarry/imbalanced-regression,
@@ -58,8 +58,10 @@ def bin_weights(
     if reweight not in REWEIGHTS:
         hint = nearest(str(reweight), REWEIGHTS)
         raise ValueError(f"reweight must be one of {REWEIGHTS}, not {reweight!r}{hint}")
-    if held.ndim != 1 or not (held >= 0).all() or not held.any():
-        raise ValueError("counts must be a list of numbers >= 0, one a bin, and some above 0")
+    if held.ndim != 1 or not ((held >= 0) & np.isfinite(held)).all() or not held.any():
+        raise ValueError("counts must be a list of finite numbers >= 0, one a bin, and some above 0")
+    if clip is not None and not 0 < clip[0] <= clip[1]:
+        raise ValueError(f"clip={clip} must be two counts, 0 < low <= high")
     if not 0 <= first < len(held):
         raise ValueError(f"first must be one of the {len(held)} bins, not {first}")
     if reweight == "none":

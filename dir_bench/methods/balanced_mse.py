@@ -23,7 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from dir_bench.labels import TargetBins, lds_density
+from dir_bench.errors import UserError
+from dir_bench.labels import lds_density
+from dir_bench.methods.heads import bin_values
 from dir_bench.methods.part import Facts, Head, refuse_maps
 
 if TYPE_CHECKING:
@@ -149,7 +151,9 @@ class BMC(_BalancedMSE):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """It needs a label for each sample."""
+        """It needs a label for each sample, and several to compare."""
+        if config.trainer.batch_size == 1:
+            raise UserError("BMC compares the targets of a batch, and trainer.batch_size=1 has one: take 2 or more")
         refuse_maps(config, "BMC, which compares all targets of a batch,")
 
     def losses(self, output: Tensor, targets: Tensor, features: Tensor) -> Tensor:
@@ -173,6 +177,8 @@ class GAI(_BalancedMSE):
 
     def __init__(self, facts: Facts, sigma: float | None = 10.0, sigma_lr: float = 1e-2, components: int = 8) -> None:
         super().__init__(facts, sigma, sigma_lr)
+        if components < 1:
+            raise ValueError(f"components={components} must be at least 1")
         from sklearn.mixture import GaussianMixture  # a second, which other methods do not need
 
         labels = (labels_to_fit(facts) - facts.target_shift) / facts.target_scale
@@ -234,8 +240,3 @@ def labels_to_fit(facts: Facts) -> NDArray[np.float64]:
         return np.asarray(facts.targets, np.float64)
     repeats = facts.counts // max(1, int(facts.counts.sum()) // MOST)
     return np.repeat(facts.bins.centers, repeats)
-
-
-def bin_values(bins: TargetBins, value: str) -> NDArray[np.float64]:
-    """Return what stands for each bin, shape ``(b,)``: "center" or the lower "edge"."""
-    return np.asarray({"center": bins.centers, "edge": bins.edges[:-1]}[value], np.float64)

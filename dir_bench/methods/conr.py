@@ -11,13 +11,18 @@ Source:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dir_bench.errors import UserError
 from dir_bench.labels import bin_weights
-from dir_bench.methods.part import Facts, Part, Step
+from dir_bench.methods.part import Facts, Part, Step, above_zero, not_negative
+
+if TYPE_CHECKING:
+    from dir_bench.schema import Config
 
 
 def conr(
@@ -85,6 +90,10 @@ def _mean(maps: Tensor) -> Tensor:
     return maps.flatten(1).mean(1)
 
 
+MOST_PUSH = 80.0
+"""Exponents above this and those of cosines together overflow in float32."""
+
+
 class _Pairs(NamedTuple):
     """Of each pair, shape ``(n, n)``."""
 
@@ -126,6 +135,7 @@ class ConR(Part):
     """
 
     views = 2
+    of_features = True
     table: Tensor
 
     def __init__(
@@ -139,11 +149,27 @@ class ConR(Part):
         lds: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        not_negative(weight=weight, window=window, e=e)
+        above_zero(temperature=temperature)
+        if not facts.dense and e * (span := float(np.ptp(facts.targets))) > MOST_PUSH:
+            raise ValueError(
+                f"exp(e · difference of labels) is more than numbers hold, with e={e} and labels over {span:g}: set "
+                f"e near 1 over that, {1 / span:.1g}"
+            )
         self.weight, self.settings_of_loss = weight, {"window": window, "temperature": temperature, "e": e}
         self.bins = facts.bins
         self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         table = bin_weights(facts.counts, reweight, first=facts.bins.first, lds=lds)
         self.register_buffer("table", torch.from_numpy(table), persistent=False)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """It needs two views of one sample, and mixed ones are two of different samples."""
+        if config.mixup.on:
+            raise UserError(
+                f"mixup={config.mixup.name} mixes the two views of a sample with others, and ConR takes both for one: "
+                "drop one of them"
+            )
 
     def penalty(self, step: Step) -> Tensor:
         """Return the weighted regulariser of the batch; the first output is taken for the prediction."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dir_bench.errors import UserError
 from dir_bench.labels import bin_weights
-from dir_bench.methods.part import Facts, Part, Step, refuse_maps
+from dir_bench.methods.part import Facts, Part, Step, above_zero, not_negative, refuse_maps
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
@@ -33,7 +33,8 @@ def expected_labels(grid: NDArray[np.float64], share: NDArray[np.float64], size:
     Each label of the grid is held share · size times, rounded. At either end, where labels deserve less than one sample
     each, those together that deserve one get it. What rounding leaves over goes to the labels around the most frequent
     one, a sample each; to all in proportion if it is more than half of the grid. Where rounding gives more than can be
-    taken back so, as from nearly even shares of less than a sample, the sums of shares are rounded in their place.
+    taken back so, or leaves over more than half of a batch, as of shares of less than a sample, the sums of shares are
+    rounded in their place (no such batch is published: the most frequent label of 512 ages has a dozen).
 
     Args:
         grid: Labels in increasing order, shape ``(l,)``.
@@ -50,6 +51,8 @@ def expected_labels(grid: NDArray[np.float64], share: NDArray[np.float64], size:
     else:  # fewer samples than that: around the middle of the distribution
         counts[int(np.searchsorted(np.cumsum(share), 0.5))] = size
     residual = size - int(counts.sum())
+    if 2 * residual > size:
+        return np.repeat(grid, np.diff(np.rint(np.cumsum(wanted)), prepend=0).astype(np.int64))
     if 0 < abs(residual) <= len(grid) // 2:
         start = int(np.clip(counts.argmax() - abs(residual) // 2, 0, len(grid) - abs(residual)))
         counts[start : start + abs(residual)] += np.sign(residual)
@@ -81,6 +84,8 @@ class DistLoss(Part):
         self, facts: Facts, weight: float = 1.0, bandwidth: float = 0.5, reweight: Any = "none", aligned: bool = True
     ) -> None:
         super().__init__()
+        not_negative(weight=weight)
+        above_zero(bandwidth=bandwidth)
         self.weight, self.aligned, self.bins = weight, aligned, facts.bins
         self.target_scale, self.target_shift = facts.target_scale, facts.target_shift
         table = bin_weights(facts.counts, reweight, first=facts.bins.first)

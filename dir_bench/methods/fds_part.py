@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from dir_bench.datasets.base import Split
+from dir_bench.errors import nearest
 from dir_bench.methods.fds import FDS
 from dir_bench.methods.fds_moments import Moments
 from dir_bench.methods.part import Part, Step, Total, Walk
@@ -34,6 +35,12 @@ class FDSPart(FDS, Part):
         second_stage: str = "afresh",
         **settings: Any,
     ) -> None:
+        for key, value, choices in (
+            ("statistics", statistics, ("pass", "stream")),
+            ("second_stage", second_stage, ("afresh", "taken_over")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{key}={value} is not a choice{nearest(value, choices)}: {' or '.join(choices)}")
         super().__init__(feature_dim, **settings)
         self.stream, self.split, self.shuffled = statistics == "stream", split, shuffled
         self.second_stage = second_stage

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from dir_bench.errors import nearest
 from dir_bench.labels import TargetBins
 from dir_bench.methods.part import Head
 
@@ -90,9 +91,19 @@ def class_values(bins: TargetBins, value: Literal["center", "edge"] | str) -> ND
     Args:
         value: "center": the middle of the bin. "edge": its lower edge, where labels are whole numbers of bins (ages in
             years; most scores of STS-B, with bins of 0.1).
+
+    Raises:
+        ValueError: If it is neither.
     """
-    values = {"center": bins.centers, "edge": bins.edges[:-1]}[value]
-    return values[bins.first :].astype(np.float32)
+    return bin_values(bins, value)[bins.first :].astype(np.float32)
+
+
+def bin_values(bins: TargetBins, value: str) -> NDArray[np.float64]:
+    """Return what stands for each bin, shape ``(b,)``: its "center" or lower "edge"; ValueError if it is neither."""
+    values = {"center": bins.centers, "edge": bins.edges[:-1]}
+    if value not in values:
+        raise ValueError(f"value={value} is not a choice{nearest(value, values)}: center, edge or by_targets")
+    return np.asarray(values[value], np.float64)
 
 
 class Beside(nn.Module):

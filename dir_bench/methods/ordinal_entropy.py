@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dir_bench.methods.part import Facts, Part, Step, refuse_maps
+from dir_bench.methods.part import Facts, Part, Step, not_negative, refuse_maps
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
@@ -90,8 +90,11 @@ class OrdinalEntropy(Part):
         scaled: See `ordinal_entropy`.
     """
 
+    of_features = True
+
     def __init__(self, facts: Facts, spread: float = 1.0, tightness: float = 1.0, scaled: bool = False) -> None:
         super().__init__()
+        not_negative(spread=spread, tightness=tightness)
         self.spread, self.tightness, self.scaled = spread, tightness, scaled
         self.target_scale = facts.target_scale
 

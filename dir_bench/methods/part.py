@@ -125,6 +125,9 @@ class Part(nn.Module):
     settings: Mapping[str, Any] = {}
     """Of the optimiser, for the part's own parameters: {"lr": 1e-2}. Empty: those of the network."""
 
+    of_features: ClassVar[bool] = False
+    """Whether it works on features that are learned, which some backbones do not offer."""
+
     @classmethod
     def check(cls, config: Config) -> None:
         """Raise UserError if the part cannot go together with the rest of a config; before any data are read."""
@@ -189,6 +192,20 @@ class Part(nn.Module):
 
     def load_open_state(self, state: Mapping[str, Tensor], first: bool) -> None:
         """Take up what `open_state` returned; `first`: this is the process that it counts for."""
+
+
+def above_zero(**settings: float) -> None:
+    """Raise ValueError for the first of these that is not above 0."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value} must be above 0")
+
+
+def not_negative(**settings: float) -> None:
+    """Raise ValueError for the first of these that is below 0."""
+    for name, value in settings.items():
+        if not value >= 0:
+            raise ValueError(f"{name}={value} must not be negative")
 
 
 def refuse_maps(config: Config, what: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dir_bench.methods.part import Facts, Head, refuse_maps
+from dir_bench.methods.part import Facts, Head, above_zero, refuse_maps
 
 if TYPE_CHECKING:
     from dir_bench.schema import Config
@@ -70,12 +70,12 @@ class RankNContrast(Head):
     """
 
     views = 2
+    of_features = True
     trains_regressor = False
 
     def __init__(self, facts: Facts, temperature: float = 2.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0")
+        above_zero(temperature=temperature)
         self.temperature = temperature
 
     @classmethod

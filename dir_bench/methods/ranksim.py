@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dir_bench.methods.part import Facts, Part, Step, refuse_maps
+from dir_bench.methods.part import Facts, Part, Step, above_zero, not_negative, refuse_maps
 from dir_bench.tensors import sent
 
 if TYPE_CHECKING:
@@ -89,8 +89,12 @@ class RankSim(Part):
         interpolation: λ of the paper.
     """
 
+    of_features = True
+
     def __init__(self, facts: Facts, weight: float = 100.0, interpolation: float = 2.0) -> None:
         super().__init__()
+        not_negative(weight=weight)
+        above_zero(interpolation=interpolation)
         self.weight, self.interpolation = weight, interpolation
 
     @classmethod

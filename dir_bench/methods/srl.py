@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from dir_bench.errors import nearest
-from dir_bench.methods.part import Facts, Part, Step, Total, Walk, refuse_maps
+from dir_bench.methods.part import Facts, Part, Step, Total, Walk, not_negative, refuse_maps
 from dir_bench.tensors import wide_dtype
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class SRL(Part):
         ValueError: If an argument is not valid.
     """
 
+    of_features = True
     memory: Tensor
     remembered: Tensor
     points: Tensor
@@ -137,6 +138,9 @@ class SRL(Part):
             raise ValueError(
                 f"temperature={temperature} and points={points} must be above 0, and momentum={momentum} in [0, 1)"
             )
+        if projector is not None and projector < 1:
+            raise ValueError(f"projector={projector} must be at least 1, or null")
+        not_negative(envelope=envelope, homogeneity=homogeneity, contrast=contrast)
         self.weights = {"envelope": envelope, "homogeneity": homogeneity, "contrast": contrast}
         self.temperature, self.momentum, self.evenness, self.bins = temperature, momentum, evenness, facts.bins
         width = projector or facts.feature_dim

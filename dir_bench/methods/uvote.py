@@ -67,6 +67,9 @@ class UVOTE(Head):
                 f"experts={experts} must be at least 1, answer={answer} one of {', '.join(ANSWERS)}, and "
                 f"scale_lr={scale_lr} above 0"
             )
+        low, high = clip
+        if not 0 < low <= high or (epochs is not None and epochs < 0):
+            raise ValueError(f"clip={list(clip)} must be two counts, 0 < low <= high, and epochs={epochs} not negative")
         self.scale_lr = float(scale_lr)
         self.outputs, self.bins = 2 * experts, facts.bins
         self.target_scale, self.target_shift = facts.target_scale, facts.target_shift

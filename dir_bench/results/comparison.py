@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dir_bench.errors import UserError, nearest
+from dir_bench.evaluation.extra import NEUTRAL
 from dir_bench.results.records import Problem
 from dir_bench.results.rows import Column, PairedTest, Row, Table
 
@@ -146,7 +147,9 @@ def compared(table: Table, choice: Choice, held: Evidence, over: Over) -> Table:
     rows = [row for row in table.rows if row.seeds]
     base = next(row for row in rows if row.label == reference)
     like = [row.label for row in rows if row.departures == base.departures]
-    tests = _corrected({c: held.p_values(reference, c, like) for c in table.columns})
+    # No row can be better in a number that has no better side, and each test asked for weakens the others.
+    judged = [c for c in table.columns if c[0] not in NEUTRAL]
+    tests = _corrected({c: held.p_values(reference, c, like) for c in judged})
     against_best = _corrected(
         {
             c: {
@@ -154,7 +157,7 @@ def compared(table: Table, choice: Choice, held: Evidence, over: Over) -> Table:
                 for way, best in table.best_by_recipe(c).items()
                 for row, p in held.p_values(min(best), c, [r.label for r in rows if r.departures == way]).items()
             }
-            for c in table.columns
+            for c in judged
         }
     )
     near = {

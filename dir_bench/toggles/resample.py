@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from dir_bench.errors import UserError
 from dir_bench.labels import label_density, relevance
 from dir_bench.toggles import Toggle
+from dir_bench.toggles.stages import RE_TRAINED
 
 if TYPE_CHECKING:
     from dir_bench.methods.part import Facts, Part
@@ -33,7 +35,13 @@ class Resample(Toggle):
         if not self.on:
             return
         for key in ("reweight", "stages"):
-            if (name := getattr(config, key).name) != "none":
+            name = getattr(config, key).name
+            if key == "stages" and config.stages.on and name not in RE_TRAINED:
+                raise UserError(
+                    f"resample={self.name} trains on other samples, and stages={name} does not say which of its two "
+                    "stages would: drop one of them"
+                )
+            if name != "none":
                 raise UserError(
                     f"resample={self.name} makes rare labels frequent, and {key}={name} weights them as if they were "
                     f"still rare: both would count the imbalance twice; drop one of them (lds alone shapes the "
@@ -47,8 +55,8 @@ class Resample(Toggle):
             raise UserError(f"resample.neighbours={self.neighbours} and resample.size={self.size} must be at least 1")
         if not self.perturbation > 0:
             raise UserError(f"resample.perturbation={self.perturbation} must be above 0 (standard deviations)")
-        if self.over is not None and not self.over >= 0:
-            raise UserError(f"resample.over={self.over} must not be negative (synthetic samples per rare one)")
+        if self.over is not None and not 0 <= self.over < math.inf:
+            raise UserError(f"resample.over={self.over} must be a number of 0 or more (synthetic samples per rare one)")
         if self.under is not None and not 0 < self.under <= 1:
             raise UserError(
                 f"resample.under={self.under} must be above 0, and 1 at most (share of common samples kept)"

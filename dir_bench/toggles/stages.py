@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,6 +44,13 @@ class Stages(Toggle):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"stages.{key}={value} must be at least 1")
+        if not self.on and self.from_run is not None:
+            raise UserError(
+                f"stages.from_run={self.from_run} has no effect without stages: add stages.name=vanilla, or what stage "
+                "one of that run is called (method=vanilla_knn, vanilla_ridge and rrt have it)"
+            )
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise UserError(f"stages.lr={self.lr} must be a number above 0")
         if self.name not in RE_TRAINED:
             return
         head, re_trained, weights = RE_TRAINED[self.name]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dir_bench.backbones.base import Backbone
+from dir_bench.errors import UserError
 from dir_bench.methods.part import Head, Part, Step
 from dir_bench.training.compiled import Compiled
 
@@ -61,7 +62,25 @@ class Network(nn.Module):
         output = step.output.to(torch.promote_types(step.output.dtype, torch.float32))
         targets = step.targets.unsqueeze(-1) if step.targets.dim() == 1 else step.targets
         losses: Tensor = self.head.losses(output, targets, step.features)
+        _one_each(losses, targets, f"{type(self.head).__name__}.losses", or_shared=False)
         for part in self.parts:
             if (weights := part.weigh(targets)) is not None:
+                _one_each(weights, targets, f"{type(part).__name__}.weigh", or_shared=True)
                 losses = losses * weights
         return losses.flatten(1).mean(1).sum()
+
+
+def _one_each(values: Tensor, targets: Tensor, what: str, *, or_shared: bool) -> None:
+    """Raise UserError unless there is a value for each target, or (`or_shared`) one for all along some axes.
+
+    Of weights ``(b,)`` and losses ``(b, 1)`` torch makes ``(b, b)``: each loss by all weights, whose mean hides it.
+    """
+    if values.shape == targets.shape:
+        return
+    ends = zip(reversed(values.shape), reversed(targets.shape), strict=False)
+    shared = values.dim() <= targets.dim() and all(mine in (1, wanted) for mine, wanted in ends)
+    if not (or_shared and shared):
+        raise UserError(
+            f"{what} gives shape {tuple(values.shape)} for targets of shape {tuple(targets.shape)}: one for each is "
+            "wanted"
+        )

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from dir_bench.datasets.base import Split
-from dir_bench.errors import UserError
+from dir_bench.errors import UserError, nearest
+from dir_bench.evaluation.uncertainty import FAMILIES
+from dir_bench.methods.part import Head
 from dir_bench.schema import TrainerConfig
 from dir_bench.tensors import in_single
 from dir_bench.training.loaders import eval_batches, on_device
@@ -49,6 +51,12 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
                     f"{type(head).__name__}.columns gives '{min(taken)}', which is ours: choose another name"
                 )
             for name, column in {"prediction": head.decode(output), **extra}.items():
+                if column.shape != (shape := (len(output), 1, *output.shape[2:])):
+                    gave = "decode" if name == "prediction" else f"columns, of '{name}',"
+                    raise UserError(
+                        f"{type(head).__name__}.{gave} gives shape {tuple(column.shape)}, and a number for each "
+                        f"target is {tuple(shape)}"
+                    )
                 there, judged = split.judge(column, index)
                 values.setdefault(name, []).append(judged)
             places.append(there)
@@ -58,6 +66,21 @@ def predict(network: Network, split: Split, settings: TrainerConfig, fabric: Fab
         for name, column in columns.items():
             whole.setdefault(name, np.full(len(split.judged), np.nan))[there.numpy()] = column.double().numpy()
     scaled = {n: column if n in head.unitless else column * head.target_scale for n, column in whole.items()}
+    _check_distribution(head, scaled)
     if head.target_shift:
         scaled["prediction"] += head.target_shift
     return scaled
+
+
+def _check_distribution(head: Head, columns: Columns) -> None:
+    """Raise UserError unless a head that says what family its distribution is of gives what that takes."""
+    if head.family is None:
+        return
+    name = type(head).__name__
+    if head.family not in FAMILIES:
+        raise UserError(f"{name}.family='{head.family}' is none{nearest(head.family, FAMILIES)}: {', '.join(FAMILIES)}")
+    wanted = ("std", "df") if head.family == "student" else ("std",)
+    if lacking := [column for column in wanted if column not in columns]:
+        raise UserError(f"{name}.family='{head.family}' takes a column '{lacking[0]}', and {name}.columns gives none")
+    if (columns["std"] < 0).any():
+        raise UserError(f"{name}.columns gives a negative standard deviation, {columns['std'].min():.3g}")

@@ -291,9 +291,16 @@ def test_half_precision_has_channels_last_by_itself(overrides, last):
     assert config.compose(overrides).trainer.channels_last is last
 
 
-@pytest.mark.parametrize("bins", ["{start: 0, stop: inf, width: 1}", "{start: 0, stop: 1.0e+12, width: 1}"])
-def test_bins_without_number_are_refused_before_any_is_made(bins):
-    with pytest.raises(UserError, match="more than 1,000,000 bins"):
+@pytest.mark.parametrize(
+    ("bins", "said"),
+    [
+        ("{start: 0, stop: inf, width: 1}", r"dataset\.bins\.stop=inf must be a finite number"),
+        ("{start: inf, stop: null, width: 1, choose: width}", r"dataset\.bins\.start=inf must be a finite number"),
+        ("{start: 0, stop: 1.0e+12, width: 1}", "more than 1,000,000 bins"),
+    ],
+)
+def test_bins_without_number_are_refused_before_any_is_made(bins, said):
+    with pytest.raises(UserError, match=said):
         config.compose(["dataset=arrays", f"dataset.bins={bins}"])
 
 

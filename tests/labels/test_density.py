@@ -50,6 +50,15 @@ def test_float32_window_sums_to_one() -> None:
     assert abs(window.sum() - 1) < 1e-6
 
 
+@pytest.mark.parametrize("tails", ["folded", "sampled"])
+def test_a_window_of_any_spread_is_an_impulse_or_even_at_its_ends(tails: str) -> None:
+    with np.errstate(all="raise", under="ignore"):
+        narrow, wide = (kernel_window("gaussian", 5, sigma, tails=tails) for sigma in (1e-300, 1e9))
+    np.testing.assert_array_equal(narrow, [0, 0, 1, 0, 0])
+    np.testing.assert_allclose(wide, 1, rtol=1e-7)
+    np.testing.assert_allclose(kernel_window("gaussian", 5, 5000, tails=tails), wide, rtol=1e-6)
+
+
 @settings(deadline=None)
 @given(kernel=st.sampled_from(KERNELS), size=SIZES, sigma=SIGMAS, tails=st.sampled_from(["folded", "sampled"]))
 def test_windows_are_symmetric_and_normalised(kernel: str, size: int, sigma: float, tails: str) -> None:

@@ -173,6 +173,16 @@ def test_nearly_even_labels_of_less_than_a_sample_each_are_spread_over_the_grid(
     assert np.diff(labels).max() <= 2
 
 
+def test_a_small_batch_holds_labels_from_all_of_the_distribution():
+    share = np.exp(-0.5 * ((np.arange(121) - 40) / 15) ** 2)
+    labels = dist_loss.expected_labels(np.arange(121.0), share / share.sum(), 16)
+    assert len(labels) == 16
+    assert labels.mean() == pytest.approx(40, abs=2)
+    assert labels.std() == pytest.approx(15, abs=3)
+    even = dist_loss.expected_labels(np.arange(121.0), np.full(121, 1 / 121), 16)
+    np.testing.assert_allclose(np.diff(even), 121 / 16, atol=1)
+
+
 def test_dist_loss_is_0_for_the_labels_themselves_and_weights_go_with_their_predictions():
     targets = np.random.default_rng(0).gamma(3, 1, 400).clip(0, 9.9)
     part = dist_loss.DistLoss(facts(targets, scale=2.0), reweight="inv")

@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from run_helpers import assert_same_run, history, stop_after, weights
 
 from dir_bench import config, experiment
 from dir_bench.datasets.arrays import Arrays
-from dir_bench.errors import UserError
+from dir_bench.errors import RunFailed, UserError
 from dir_bench.interrupt import Interrupted
 from dir_bench.results.store import RunFolder
 from dir_bench.schema import Config
+from dir_bench.training.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
 METHODS = sorted(path.stem for path in (HERE / "configs" / "method").glob("*.yaml"))
@@ -148,6 +150,29 @@ def test_changed_code_of_ones_own_is_another_run(compose, tmp_path, monkeypatch)
         (["+parts.mine._target_=house.spred.Spread"], "house.spred.Spread` cannot be imported"),
         (["+parts.mine._target_=torch.nn.Linear", "+parts.mine.in_features=3"], "parts.mine has to be a part"),
         (["+parts.head._target_=house.spread.Spread"], "parts.head must be a head"),
+        (["method=spread", "+parts.spread.weight=abc"], "parts.spread.weight=abc must be a finite number"),
+        (["+parts.mine._target_=dir_bench.methods.uvote.UVOTE"], "parts.mine is a head, of which there is one"),
+        (["method=uvote", "loss=huber"], "loss=huber has no effect beside parts.head .*UVOTE"),
+        (["method=uvote", "head=classification"], "head=classification has no effect beside parts.head"),
+        (["method=conr", "backbone.features=false"], "parts.conr: ConR works on learned features, and the backbone"),
+        (["method=rnc", "backbone.features=false"], "parts.head: RankNContrast works on learned features"),
+        (["method=conr", "mixup=input"], "mixup=input mixes the two views of a sample"),
+        (["method=conr", "parts.conr.e=1e6"], r"exp\(e · difference of labels\) is more than numbers hold"),
+        (["method=conr", "parts.conr.window=-1"], "window=-1 must not be negative"),
+        (["method=ranksim", "parts.ranksim.interpolation=0"], "interpolation=0 must be above 0"),
+        (["method=dense_weight", "parts.dense_weight.alpha=inf"], "alpha=inf must be a finite number"),
+        (["method=rrt", "stages.lr=nan"], "stages.lr=nan must be a number above 0"),
+        (["method=bni", "parts.head.value=nope"], "value=nope is not a choice.*center, edge or by_targets"),
+        (["method=vir", "parts.head.statistics=nope"], "statistics=nope is not a choice: pass or stream"),
+        (["method=srl", "+parts.srl.projector=-1"], "projector=-1 must be at least 1, or null"),
+        (["method=uvote", "+parts.head.clip=[1000,5]"], r"clip=\[1000, 5\] must be two counts"),
+        (["method=bmc", "trainer.batch_size=1"], "BMC compares the targets of a batch"),
+        (["stages.from_run=x"], "stages.from_run=x has no effect without stages"),
+        (["method=rnc", "resample=smoter"], "resample=smoter trains on other samples, and stages=rnc does not say"),
+        (["resample=smogn", "resample.over=inf"], "resample.over=inf must be a number of 0 or more"),
+        (["seed=9223372036854775808"], r"must be 0 or more, and less than 2\*\*63"),
+        (["schedule=cosine", "schedule.source.T_max=0"], "T_max=0 must be at least 1"),
+        (["semantics.zero_error=-1"], "semantics.zero_error=-1.0 must be 0 or a number above it"),
     ],
 )
 def test_a_part_that_cannot_be_is_refused_in_a_sentence(compose, overrides, message):
@@ -165,6 +190,63 @@ def test_names_of_ours_are_not_for_what_a_part_reports_or_a_head_keeps(compose, 
     monkeypatch.setattr(Experts, "columns", lambda self, output: {"target": output[:, :1]})
     with pytest.raises(UserError, match=r"Experts.columns gives 'target'"):
         experiment.run(compose("method=experts", "trainer.epochs=1"))
+
+
+@pytest.mark.parametrize(
+    ("owner", "hook", "made", "message"),
+    [
+        (
+            "experts.Experts",
+            "weigh",
+            lambda self, targets: torch.ones(len(targets)),
+            r"weigh gives shape \(\d+,\) for t",
+        ),
+        (
+            "laplace.Laplace",
+            "losses",
+            lambda self, output, *_: output.new_zeros(len(output)),
+            r"losses gives shape \(\d+,\) for t",
+        ),
+        (
+            "laplace.Laplace",
+            "decode",
+            lambda self, output: output[:1, :1],
+            r"decode gives shape \(1, 1\), and a number",
+        ),
+        ("laplace.Laplace", "columns", lambda self, output: {}, "takes a column 'std', and Laplace.columns gives none"),
+        (
+            "laplace.Laplace",
+            "columns",
+            lambda self, output: {"std": -output[:, :1].exp()},
+            "Laplace.columns gives a negative standard deviation",
+        ),
+    ],
+)
+def test_what_a_hook_gives_in_another_shape_is_refused_and_not_stretched(
+    compose, monkeypatch, owner, hook, made, message
+):
+    module, _, name = owner.partition(".")
+    part = getattr(importlib.import_module(f"house.{module}"), name)
+    monkeypatch.setattr(part, hook, made)
+    if hook == "columns":
+        monkeypatch.setattr(part, "family", "laplace")
+    with pytest.raises(UserError, match=message):
+        experiment.run(compose(f"method={module}", "trainer.epochs=1"))
+
+
+def test_test_predictions_that_are_no_numbers_are_no_result(compose, monkeypatch):
+    columns = Trainer.columns
+
+    def lost(self: Trainer, split: Any) -> Any:
+        found = columns(self, split)
+        if split is not self.val:
+            found["prediction"][3:5] = np.nan
+        return found
+
+    monkeypatch.setattr(Trainer, "columns", lost)
+    with pytest.raises(RunFailed, match=r"prediction of test sample 3 is nan \(2 such\)"):
+        experiment.run(compose("trainer.epochs=1"))
+    assert experiment.run_folder(compose("trainer.epochs=1")).state == "failed"
 
 
 def test_a_part_says_itself_what_it_cannot_go_with(compose, monkeypatch):

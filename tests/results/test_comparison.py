@@ -176,6 +176,20 @@ def test_long_settings_become_a_letter_with_a_legend(tmp_path: Path, make_run: M
     assert max(map(len, shown.split("\n\n")[1].splitlines())) < 60
 
 
+def test_a_number_without_a_better_side_is_not_tested_and_weakens_no_test(tmp_path: Path, make_run: Make) -> None:
+    for method, worse in (("VANILLA", 0.0), ("INV", 0.3)):
+        for seed in range(5):
+            errors = {"count": 9, "mae": 6 + worse + seed / 10 + worse * seed / 100, "bins": 50}
+            make_run(tmp_path, {"all": errors}, method=method, seed=seed, table_metrics=["mae"])
+    records = collect([tmp_path])[0]
+    tests = []
+    for metrics in (["mae"], ["mae", "bins"]):
+        (found,) = summarise(records, compare="VANILLA", metrics=metrics)
+        tests.append(next(row.tests for row in found.rows if row.label == "INV"))
+    assert tests[0] == tests[1]
+    assert list(tests[1]) == [("mae", "all")]
+
+
 def test_best_and_gains_are_among_rows_of_one_recipe(tmp_path: Path, make_run: Make) -> None:
     for method, mae, departs in (("VANILLA", 6.0, []), ("INV", 5.0, []), ("SQINV + LDS", 1.0, ["2 epochs, not 90"])):
         make_run(tmp_path, {"all": {"count": 9, "mae": mae}}, method=method, departures=departs, table_metrics=["mae"])
