@@ -8,6 +8,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,20 @@ def write_bytes(path: Path | str, content: bytes, *, durable: bool = True) -> No
     """Replace the file at `path` by these bytes; `durable` as of `replace_with`."""
     with replace_with(path, durable=durable) as temporary:
         temporary.write_bytes(content)
+
+
+def write_named(path: Path | str, content: bytes) -> None:
+    """Write these bytes to what a user names: a file is replaced, that of a link at its place, a device or pipe fed."""
+    path = Path(path)
+    try:
+        feeds = not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        feeds = False
+    if feeds or path.absolute().parts[:2] in ((os.sep, "dev"), (os.sep, "proc")):  # /dev/stdout may be a file
+        with path.open("wb") as file:
+            file.write(content)
+    else:
+        write_bytes(os.path.realpath(path), content)
 
 
 def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:

@@ -1,7 +1,6 @@
 """The `dir-bench` command: verbs that call the library. Nothing heavy is imported before a verb needs it."""
 
 import argparse
-import logging
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from dir_bench import commands, cycles
 from dir_bench.errors import UserError, last_line, nearest, of_disk
 from dir_bench.files.values import visible
+from dir_bench.logs import log_to_stderr
 
 VERBS = """\
 dir-bench: run and compare methods of deep imbalanced regression
@@ -113,7 +113,7 @@ def _at_home(word: str) -> str:
 
 
 def _main(arguments: list[str]) -> int:
-    _log_to_stderr()
+    log_to_stderr()
     verbs: dict[str, Callable[[list[str]], int]] = {
         "train": train,
         "sweep": sweep,
@@ -390,16 +390,6 @@ def data(arguments: list[str]) -> int:
 def _say(error: Exception) -> int:
     print(f"error: {visible(str(error), lines=True)}", file=sys.stderr)
     return getattr(error, "exit_code", 1)
-
-
-def _log_to_stderr() -> None:
-    logger = logging.getLogger("dir_bench")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
 
 
 if __name__ == "__main__":

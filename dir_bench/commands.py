@@ -109,10 +109,10 @@ def _deliver(text: str, out: Path | None, about: str = "") -> int:
     if out is None:
         print(encoded.decode("utf-8", "replace"), end="")
         return 0
-    from dir_bench.atomic import write_bytes
+    from dir_bench.atomic import write_named
 
     try:
-        write_bytes(out, encoded)
+        write_named(out, encoded)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}; give --out another path") from error
     print(f"wrote {out}{about}", file=sys.stderr)

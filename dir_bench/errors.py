@@ -50,6 +50,8 @@ def of_disk(error: OSError) -> RunFailed:
     path = Path(os.fsdecode(path))
     if blocking := next((parent for parent in path.parents if os.path.exists(parent) and not parent.is_dir()), None):
         return RunFailed(f"{blocking} is no folder, and {path.relative_to(blocking)} is to be in it: name another")
+    if error.errno == errno.EEXIST:
+        return RunFailed(f"{path} is in the way, where a folder is wanted: move it away")
     if error.errno == errno.ENAMETOOLONG:
         return RunFailed(f"the name '{max(path.parts, key=len)[:40]}…' is too long for this disk: give a shorter one")
     return RunFailed(f"{error.strerror or error}: {path}")

@@ -1,5 +1,6 @@
 """The processes of one training, started as torchrun would start them."""
 
+import logging
 import os
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import torch
 
 from dir_bench.errors import UserError, last_line
 from dir_bench.interrupt import Interrupted
+from dir_bench.logs import log_to_stderr
 from dir_bench.workers import cores, run_all
 
 GRACE = 2.0
@@ -40,7 +42,8 @@ def launch(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
     }
     ranks = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     first = None
-    with closing(run_all(_call, [(function, arguments)] * count, ranks, GRACE)) as ended:
+    told = [logging.getLogger("dir_bench").level if rank == 0 else logging.WARNING for rank in range(count)]
+    with closing(run_all(_call, [(function, arguments, level) for level in told], ranks, GRACE)) as ended:
         for rank, result in ended:
             if isinstance(result, BaseException):
                 raise result
@@ -48,9 +51,11 @@ def launch(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
     return first
 
 
-def _call(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
+def _call(job: tuple[Callable[..., Any], tuple[Any, ...], int]) -> Any:
     """Call the function; an error is handed back, since in this process it would end as a traceback."""
-    function, arguments = job
+    function, arguments, level = job
+    if level:  # what started us logs by itself
+        log_to_stderr(level)
     try:
         return function(*arguments)
     except (UserError, OSError, Interrupted) as error:

@@ -109,6 +109,30 @@ except DiskFull as error:
     assert files(tmp_path) == []
 
 
+def test_what_a_user_names_is_written_through_links_and_into_pipes(tmp_path: Path) -> None:
+    (tmp_path / "table.md").write_text("old")
+    (tmp_path / "link").symlink_to("table.md")
+    (tmp_path / "dangling").symlink_to("new.md")
+    atomic.write_named(tmp_path / "link", b"a")
+    atomic.write_named(tmp_path / "dangling", b"b")
+    assert [(tmp_path / name).read_text() for name in ("table.md", "new.md")] == ["a", "b"]
+    assert (tmp_path / "link").is_symlink()
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
+    atomic.write_named(tmp_path / "pipe", b"c")
+    assert reader.communicate()[0] == b"c"
+    assert (tmp_path / "pipe").is_fifo()
+    atomic.write_named("/dev/null", b"d")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_output_that_is_a_file_is_written_as_output(tmp_path: Path) -> None:
+    code = "from dir_bench import atomic; atomic.write_named('/dev/stdout', b'a'); print('b')"
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_text().endswith("b\n")
+
+
 def test_json_is_strict_ordered_and_full_precision(tmp_path: Path) -> None:
     value = {
         "z": np.float64(0.1) + np.float64(0.2),

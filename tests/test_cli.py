@@ -38,6 +38,7 @@ MISTAKES = [
     (["train", "method=sqinv_ldss"], "did you mean 'sqinv_lds'"),
     (["train", "lds=gaussian"], "reweight=sqrt_inv"),
     (["train", "-m", "seed=0,x"], "seed"),
+    (["train", "-m", "seed=range(0,2),5"], "seed=range(0,2),5 has a function among its values"),
     (["train", "-m", "method=vanilla,inv_ldss"], "did you mean"),
     (["train", "+backbone.widht=3"], "has no setting 'widht'"),
     (["train", "dataset=arrays"], "dir-bench data sample arrays"),
@@ -235,6 +236,10 @@ def test_two_processes_give_the_numbers_of_one(work, commands, toggles, command)
     two = command("train", *parts, "paths.outputs=two", "trainer.devices=2")
     assert two.returncode == 0, two.stderr
     compare_runs(work)
+    said = [line.partition("  ")[0] for line in two.stderr.splitlines()]
+    assert said.count("epoch 4") == 1  # by the first process
+    assert "distributed" not in two.stderr
+    assert "Warning" not in two.stderr
 
 
 @pytest.mark.slow

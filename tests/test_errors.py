@@ -30,6 +30,12 @@ def test_of_a_file_that_could_not_be_renamed_the_one_to_replace_is_named(tmp_pat
     assert str(error).endswith(f": {tmp_path / 'status.json'}")
 
 
+def test_a_file_in_the_place_of_a_folder_is_said_to_be_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("")
+    error = of_disk(refused((tmp_path / "checkpoints").mkdir))
+    assert str(error) == f"{tmp_path / 'checkpoints'} is in the way, where a folder is wanted: move it away"
+
+
 def test_a_name_that_is_too_long_is_shown_in_part(tmp_path: Path) -> None:
     error = of_disk(refused((tmp_path / ("x" * 300) / "y").mkdir))
     assert str(error) == f"the name '{'x' * 40}…' is too long for this disk: give a shorter one"

@@ -17,6 +17,7 @@ from dir_bench.bars import on_terminal
 from dir_bench.errors import UserError, of_disk
 from dir_bench.resolved import Resolved, resolve
 from dir_bench.sweeps.plan import COUNTED, Plan, PlannedJob
+from dir_bench.workers import rank_outside
 
 _LOOK_SECONDS = 1.0
 
@@ -89,11 +90,15 @@ def train_one(run: Resolved, overrides: tuple[str, ...], *, in_sweep: bool = Fal
 
     In a sweep it waits for a run that is another process's, such as a first stage that several jobs build on.
     """
-    print(f"{run.title} · {run.method} · seed {run.config.seed} → {run.folder.path}", file=sys.stderr)
+    first = rank_outside() == 0  # of the processes that torchrun started, which run this each
+    if first:
+        print(f"{run.title} · {run.method} · seed {run.config.seed} → {run.folder.path}", file=sys.stderr)
     from dir_bench import experiment  # and with it torch, which takes seconds
     from dir_bench.results.render import as_text, region_table, regions_note
 
     outcome = experiment.run_resolved(run, overrides, wait=in_sweep)
+    if not first:
+        return
     if outcome.skipped:
         print("this run is finished; its numbers are:", file=sys.stderr)
     print(as_text(region_table(outcome.metrics)), end="")
@@ -181,7 +186,8 @@ def summary(plan: Plan, failed: Sequence[tuple[PlannedJob, Result]]) -> str:
         last = (result.error.strip().splitlines() or ["no reason was left"])[-1]
         lines += [f"  failed: {job.name}", f"    {last}", f"    {job.folder.path}"]
         lines += [f"    what it printed: {result.log}"] if result.log else []
-    if failed:
+    counts = plan.counts()
+    if failed or counts["done"] < len(plan.jobs):
         lines.append("the same command runs what is left")
     elif plan.jobs:
         folder = shlex.quote(plan.jobs[0].config.paths.outputs)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,6 +20,21 @@ from dir_bench.methods.part import Part
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all processes; each one's gradient is the sum of theirs. torch's own is deprecated since 2.15."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        total = mine.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total: Tensor = _Total.apply(gradients[0])
+        return total
 
 
 def smallest_batch(network: nn.Module, split: Split, batch_size: int, fabric: Fabric) -> int:
@@ -162,11 +176,11 @@ class SyncBatchNorm(_BatchNorm):
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [1, channels] + [1] * (input.dim() - 2)
         count = input.new_full((1,), float(input.numel() // channels))
-        sums: Tensor = dist_functional.all_reduce(torch.cat([input.sum(axes), count]))  # type: ignore[no-untyped-call]
+        sums: Tensor = _Total.apply(torch.cat([input.sum(axes), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total
         # A second reduction, of the squared deviations: E[x²] − E[x]² would lose digits.
-        spread: Tensor = dist_functional.all_reduce((input - mean.view(shape)).square().sum(axes))  # type: ignore[no-untyped-call]
+        spread: Tensor = _Total.apply((input - mean.view(shape)).square().sum(axes))
         var = spread / total
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             self._track(mean.detach(), var.detach() * (total / (total - 1).clamp(min=1)))

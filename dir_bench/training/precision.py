@@ -19,6 +19,8 @@ HINTS = (
     "You are using a CUDA device",  # to choose TF32: we do, and say so
     "Using 16-bit Automatic Mixed Precision",  # which trainer.precision asked for
     "Using bfloat16 Automatic Mixed Precision",
+    "Initializing distributed",  # processes that trainer.devices or torchrun asked for
+    "-" * 100 + "\ndistributed_backend=",
 )
 """How those messages of Lightning begin that say nothing new to somebody who chose."""
 
@@ -32,8 +34,10 @@ _NO_HINTS = _NoHints()
 
 
 def spare_hints() -> None:
-    """Keep `HINTS`, and nothing else that Lightning says, from users."""
-    logging.getLogger("lightning_fabric.utilities.rank_zero").addFilter(_NO_HINTS)
+    """Keep `HINTS`, and nothing else that Lightning says, from users; and one of torch's that nobody can act upon."""
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # of sizes of 1, too
+    for name in ("rank_zero", "distributed"):
+        logging.getLogger(f"lightning_fabric.utilities.{name}").addFilter(_NO_HINTS)
 
 
 def choose_tf32(choice: str) -> None:

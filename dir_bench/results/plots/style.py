@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dir_bench.atomic import replace_with
+from dir_bench.atomic import write_named
 from dir_bench.errors import UserError
 from dir_bench.results.plots.runs import Floats, Group, Labels
 
@@ -104,8 +104,10 @@ def save(figure: Figure, path: Path) -> None:
     if kind not in FORMATS:
         raise UserError(f"--out {path}: a figure's name ends in .png, .svg or .pdf")
     try:
-        with styled(), replace_with(path) as temporary:
-            figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
+        drawn = io.BytesIO()
+        with styled():
+            figure.savefig(drawn, format=kind, metadata=_METADATA[kind])
+        write_named(path, drawn.getvalue())
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; give --out another path") from error
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
-from dir_bench.atomic import write_text
+from dir_bench.atomic import write_named
 from dir_bench.errors import UserError
 from dir_bench.results.comparison import Over, without
 from dir_bench.results.export import HtmlTable
@@ -85,7 +85,7 @@ def write(out: Path, paths: Iterable[Path | str] = ("outputs",), **options: obje
         raise UserError(f"{out} is a folder: name a file, such as {out / 'report.html'}")
     text = page(paths, **options)  # type: ignore[arg-type]
     try:
-        write_text(out, text)
+        write_named(out, text.encode())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}; name another file") from error
 
