@@ -75,7 +75,8 @@ def write_named(path: Path | str, content: bytes) -> None:
         feeds = not stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         feeds = False
-    if feeds or path.absolute().parts[:2] in ((os.sep, "dev"), (os.sep, "proc")):  # /dev/stdout may be a file
+    # Output of this process may lie in a file, and that is not to be replaced by another.
+    if feeds or str(path.absolute()).startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")):
         with path.open("wb") as file:
             file.write(content)
     else:

@@ -92,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = 128 + signal.SIGPIPE
     except OSError as error:
         code = _say(of_disk(error))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

@@ -21,8 +21,8 @@ def hints(target: Callable[..., Any]) -> dict[str, Any]:
 def misfit(value: Any, hint: Any, default: Any = inspect.Parameter.empty) -> str | None:
     """Return what a value would have to be, in words, or None if it is that.
 
-    What is equal to the default fits, whatever the annotation says. A `float` is finite unless its default is not.
-    Text stands for whatever a class of its own would take, such as the name of weights.
+    What is equal to the default fits, whatever the annotation says, and anything fits a class that a YAML cannot give,
+    as text may name one. A `float` is finite unless its default is not.
     """
     if default is not inspect.Parameter.empty and type(value) is type(default) and value == default:
         return None
@@ -65,10 +65,7 @@ def _fits(value: Any, hint: Any, unbounded: bool) -> bool:
         return not each or all(
             _fits(item, each[place if len(each) > 1 else 0], unbounded) for place, item in enumerate(value)
         )
-    try:
-        return isinstance(value, (kind, str))
-    except TypeError:  # of a protocol that cannot be asked
-        return True
+    return True
 
 
 def _is_list(kind: type) -> bool:

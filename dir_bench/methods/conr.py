@@ -90,8 +90,8 @@ def _mean(maps: Tensor) -> Tensor:
     return maps.flatten(1).mean(1)
 
 
-MOST_PUSH = 80.0
-"""Exponents above this and those of cosines together overflow in float32."""
+MOST_EXPONENT = 88.0
+"""What exp takes in float32."""
 
 
 class _Pairs(NamedTuple):
@@ -151,10 +151,11 @@ class ConR(Part):
         super().__init__()
         not_negative(weight=weight, window=window, e=e)
         above_zero(temperature=temperature)
-        if not facts.dense and e * (span := float(np.ptp(facts.targets))) > MOST_PUSH:
+        span = 0.0 if facts.dense else float(np.ptp(facts.targets))
+        if e * span + 1 / temperature > MOST_EXPONENT:
             raise ValueError(
-                f"exp(e · difference of labels) is more than numbers hold, with e={e} and labels over {span:g}: set "
-                f"e near 1 over that, {1 / span:.1g}"
+                f"exp(e · difference of labels + 1 / temperature) is more than numbers hold, with e={e}, labels over "
+                f"{span:g} and temperature={temperature}: set e near {1 / (span or 1):.1g}, temperature near 0.07"
             )
         self.weight, self.settings_of_loss = weight, {"window": window, "temperature": temperature, "e": e}
         self.bins = facts.bins

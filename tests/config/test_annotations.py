@@ -34,7 +34,7 @@ class Own(Protocol):
         (dict[str, float], [{"a": 1}], [None]),
         (Any, [None, "a", 3], []),
         (Own, [3, None, "a"], []),
-        (np.ndarray | None, [None, "a name of it"], [3]),
+        (np.ndarray | None, [None, "a name of it", [1.0]], []),
     ],
 )
 def test_what_an_annotation_says_is_what_fits(hint: Any, good: list[Any], bad: list[Any]) -> None:

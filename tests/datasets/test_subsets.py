@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from scipy.stats import skewnorm
 
 from dir_bench import assembly, config, resolved
+from dir_bench.datasets import gauge
 from dir_bench.datasets.arrays import ArraySplit
 from dir_bench.datasets.base import Data
 from dir_bench.datasets.subsets import curate, kept_counts, mixture, runs_of, train_counts
@@ -339,7 +340,7 @@ def test_no_subset_leaves_the_data_and_the_identity_as_they_were():
     data = arrays(np.arange(10))
     assert curate(data, UNITS, Subset()) is data
     composed = config.compose([])
-    before = config.to_dict(composed) | {"data": ""}
+    before = config.to_dict(composed) | {"data": gauge.DRAWN}
     del before["subset"]
     assert resolved.identities(composed)[0] == identity(before, (*NUMBERLESS, *unset(before)))
 
