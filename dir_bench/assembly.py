@@ -35,7 +35,7 @@ from dir_bench.training.compiled import Compiled, keep_compiled
 from dir_bench.training.kept import keep
 from dir_bench.training.memory import keep_freed_memory
 from dir_bench.training.network import Network
-from dir_bench.training.precision import choose_tf32, say_tf32, spare_hints
+from dir_bench.training.precision import choose_tf32, forget_nvml, say_tf32, spare_hints
 from dir_bench.training.stopping import stops
 from dir_bench.training.trainer import Trainer
 
@@ -93,6 +93,7 @@ def build_fabric(config: Config, strategy: str, devices: int, trains: bool = Tru
         raise UserError(f"trainer.accelerator={settings.accelerator} cannot be used here: {error}") from error
     if fabric.device.type == "cpu":
         keep_freed_memory()
+        forget_nvml()
     if trains and settings.precision == "16-mixed" and fabric.device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU: on a CPU set trainer.precision=bf16-mixed or 32-true")
     if settings.precision == "32-true" and fabric.is_global_zero:

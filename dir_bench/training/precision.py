@@ -1,6 +1,7 @@
 """What arithmetic in float32 is on a CUDA device, and which of the engine's hints about it users are spared."""
 
 import logging
+import os
 import warnings
 
 import torch
@@ -38,6 +39,16 @@ def spare_hints() -> None:
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # of sizes of 1, too
     for name in ("rank_zero", "distributed"):
         logging.getLogger(f"lightning_fabric.utilities.{name}").addFilter(_NO_HINTS)
+
+
+def forget_nvml() -> None:
+    """Let torch find out by itself that there is no CUDA device, which each optimiser step asks for.
+
+    Lightning has it look for NVIDIA's library instead, lest forks break what CUDA holds; where that library is
+    missing, it is searched for again at each question, a tenth of the step of a small network.
+    """
+    if not torch.cuda.is_available():
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
 def choose_tf32(choice: str) -> None:

@@ -1,6 +1,7 @@
 """What float32 is on a GPU, and what Lightning does not get to say."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -64,3 +65,11 @@ def test_float16_is_not_trained_on_a_cpu_but_evaluated_in_bfloat16_without_a_war
         assembly.build_fabric(settings, "auto", 1)
     fabric = assembly.build_fabric(settings, "auto", 1, trains=False)
     assert fabric.strategy.precision.precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nvidias_library_is_searched_for_only_where_there_is_a_device(monkeypatch: pytest.MonkeyPatch, there: bool):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    assembly.build_fabric(config.compose(["trainer.accelerator=cpu"]), "auto", 1)
+    assert ("PYTORCH_NVML_BASED_CUDA_CHECK" in os.environ) is there
