@@ -22,11 +22,11 @@ def misfit(value: Any, hint: Any, default: Any = inspect.Parameter.empty) -> str
     """Return what a value would have to be, in words, or None if it is that.
 
     What is equal to the default fits, whatever the annotation says, and anything fits a class that a YAML cannot give,
-    as text may name one. A `float` is finite unless its default is not.
+    as text may name one. A `float` is finite unless its default is not, or null may stand in its place: it is a bound.
     """
     if default is not inspect.Parameter.empty and type(value) is type(default) and value == default:
         return None
-    unbounded = isinstance(default, float) and math.isinf(default)
+    unbounded = (isinstance(default, float) and math.isinf(default)) or NoneType in _alternatives(hint)
     if _fits(value, hint, unbounded):
         return None
     shown = [_words(each) for each in _alternatives(hint)]

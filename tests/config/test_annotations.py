@@ -56,6 +56,8 @@ def test_a_default_fits_whatever_its_annotation_says() -> None:
     assert misfit(math.inf, float, -math.inf) is None  # infinite bounds are such by default
     assert misfit(math.nan, float, math.inf) == "a finite number"
     assert misfit(math.inf, float, Parameter.empty) == "a finite number"
+    assert misfit(math.inf, float | None) is None
+    assert misfit(math.nan, float | None) == "a finite number or null"
 
 
 def test_annotations_that_cannot_be_evaluated_are_none() -> None:
