@@ -9,8 +9,10 @@ import math
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +77,24 @@ def write_named(path: Path | str, content: bytes) -> None:
         feeds = not stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         feeds = False
-    # Output of this process may lie in a file, and that is not to be replaced by another.
-    if feeds or str(path.absolute()).startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")):
+    if (output := _own_output(path)) is not None:  # opened anew, its file would be cut, and written over
+        output.flush()
+        output.buffer.write(content)
+        output.flush()
+    elif feeds:
         with path.open("wb") as file:
             file.write(content)
     else:
         write_bytes(os.path.realpath(path), content)
+
+
+def _own_output(path: Path) -> TextIOWrapper | None:
+    """Return the stream of this process that a path such as /dev/stdout, or a link to it, stands for."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # no such file; a stream that was closed, or is none of the system's
+            if isinstance(stream, TextIOWrapper) and os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                return stream
+    return None
 
 
 def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:

@@ -95,8 +95,10 @@ def _chosen(dataset: DatasetConfig, targets: Any) -> dict[str, Any]:
         ]
         if many is None and few is not None:
             many = max(rule[0], few)
+            given += [f"many_over={many:g} goes with it"] if many != rule[0] else []
         elif few is None and many is not None:
             few = min(rule[1], many + 1)
+            given += [f"few_under={few:g} goes with it"] if few != rule[1] else []
         else:
             many, few = rule
         said.append("; but ".join([f"regions: {why}", *given]))

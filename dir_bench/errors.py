@@ -43,7 +43,7 @@ def last_line(error: object) -> str:
 def of_disk(error: OSError) -> RunFailed:
     """Put what the system refused into a sentence: a full disk, a folder that is a file or cannot be written."""
     path = error.filename2 or error.filename  # of a file that was to be renamed, the one that it was to replace
-    if path is None or isinstance(path, int):
+    if not path or isinstance(path, int):
         if error.errno == errno.ENOENT and not _is_somewhere():
             return RunFailed("the folder that this command runs in is gone: change to another")
         return RunFailed(error.strerror or str(error))

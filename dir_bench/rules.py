@@ -68,7 +68,8 @@ def _check_parts(config: Config) -> None:
     own = f"has no effect beside parts.head ({node['_target_']})"
     if config.head.on:
         raise UserError(f"head={config.head.name} {own}: drop one of them")
-    if config.loss.name != config.dataset.recipe.loss:
+    selects = config.loss.monitor(config) != config.dataset.monitor  # the epoch, if nothing else
+    if config.loss.name != config.dataset.recipe.loss and not selects:
         raise UserError(f"loss={config.loss.name} {own}, which has a loss of its own: drop one of them")
 
 

@@ -128,9 +128,14 @@ def test_what_a_user_names_is_written_through_links_and_into_pipes(tmp_path: Pat
 
 def test_output_that_is_a_file_is_written_as_output(tmp_path: Path) -> None:
     code = "from dir_bench import atomic; atomic.write_named('/dev/stdout', b'a'); print('b')"
-    with (tmp_path / "out").open("wb") as out:
+    (tmp_path / "out").write_text("kept\n")
+    with (tmp_path / "out").open("ab") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
-    assert (tmp_path / "out").read_text().endswith("b\n")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    code = code.replace("/dev/stdout", str(tmp_path / "link"))
+    with (tmp_path / "out").open("ab") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "kept\nab\nab\n"
 
 
 def test_json_is_strict_ordered_and_full_precision(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _of_width(values: Floats, width: float | None, start: float | None, stop: fl
     elif stop > low:  # from the end that is given
         first = stop - width * math.ceil((stop - low) / width - 1e-9)
     else:
-        raise ValueError(f"all targets, from {low:g}, lie above stop={stop:g}")
+        raise ValueError(f"all targets, from {low:g}, lie at stop={stop:g} or above")
     last = first + width * (math.floor((high - first) / width + 1e-9) + 1) if stop is None else stop
     choice = _regular(_clean(first), _clean(last), width, why)
     held = [] if step is not None and step == width and not asked else spikes

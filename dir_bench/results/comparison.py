@@ -149,6 +149,8 @@ def compared(table: Table, choice: Choice, held: Evidence, over: Over) -> Table:
     like = [row.label for row in rows if row.departures == base.departures]
     # No row can be better in a number that has no better side, and each test asked for weakens the others.
     judged = [c for c in table.columns if c[0] not in NEUTRAL]
+    if not judged:
+        return replace(table, notes=(*table.notes, "Not tested: no row can be better in any of these numbers."))
     tests = _corrected({c: held.p_values(reference, c, like) for c in judged})
     against_best = _corrected(
         {

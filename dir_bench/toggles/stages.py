@@ -46,8 +46,8 @@ class Stages(Toggle):
                 raise UserError(f"stages.{key}={value} must be at least 1")
         if not self.on and self.from_run is not None:
             raise UserError(
-                f"stages.from_run={self.from_run} has no effect without stages: add stages.name=vanilla, or what stage "
-                "one of that run is called (method=vanilla_knn, vanilla_ridge and rrt have it)"
+                f"stages.from_run={self.from_run} has no effect without stages: choose a method of two, such as rrt or "
+                "vanilla_knn, or add stages.name=NAME"
             )
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise UserError(f"stages.lr={self.lr} must be a number above 0")

@@ -70,7 +70,7 @@ def _compare_checksums(path: Path) -> None:
 
 def anew(path: Path) -> str:
     """Say how to come by a whole checkpoint: what is left of a run without it is nothing to go on from."""
-    if path.name in ("best.pt", "last.pt"):
+    if path.parent.name == "checkpoints" and path.name in ("best.pt", "last.pt"):
         return f"fetch it anew, or remove the run's folder {path.parent.parent} to train it again"
     return "fetch it anew"
 

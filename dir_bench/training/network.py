@@ -1,7 +1,7 @@
 """Backbone → parts → regressor."""
 
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,6 @@ class Network(nn.Module):
             self.add_module(name, part)
         self.regressor = regressor
         self.part_names = tuple(parts)
-        self._mode: bool | None = None  # of all modules alike; None: as they were built
         self.compiled: Compiled | None = None
         """What calls the backbone in its place, see there."""
 
@@ -41,13 +40,6 @@ class Network(nn.Module):
     def parts(self) -> list[Part]:
         """The parts, in their order."""
         return [cast(Part, self.get_submodule(name)) for name in self.part_names]
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules, which a walk over hundreds of them in each step would find as it is."""
-        if mode is not self._mode:
-            super().train(mode)
-            self._mode = mode
-        return self
 
     def forward(self, inputs: Any, targets: Tensor | None = None, epoch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Return the regressor's output, the backbone's features, and what the regressor was given.

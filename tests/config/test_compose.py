@@ -321,3 +321,10 @@ def test_a_method_file_without_its_first_line_is_told_of_it(tmp_path):
     (tmp_path / "method" / "own.yaml").write_text("# own.yaml\n# @package _global_\nparts: {}\n")
     with pytest.raises(UserError, match=r"the first line `# @package _global_`"):
         config.compose(["method=own"], str(tmp_path))
+
+
+def test_a_loss_beside_a_methods_head_is_refused_unless_it_selects_the_epoch():
+    composed = config.compose(["dataset=agedb", "method=bmc", "loss=mse"])
+    assert composed.loss.monitor(composed) == "mse"
+    with pytest.raises(UserError, match=r"loss=huber has no effect beside parts\.head"):
+        config.compose(["dataset=agedb", "method=bmc", "loss=huber"])

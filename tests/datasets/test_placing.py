@@ -1,5 +1,7 @@
 """Stand-ins appear whole or not at all, whatever ends their making."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,16 +24,23 @@ def test_nothing_is_left_of_what_was_interrupted_and_the_same_goes_again(tmp_pat
     folder = tmp_path / "data"
     with pytest.raises(type(stop)):
         write(folder, stop)
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
     write(folder)
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) == ["list.csv", "pictures/a.jpg"]
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / ".sampling" / "pictures").mkdir(parents=True)
-    (tmp_path / ".sampling" / "pictures" / "old.jpg").write_text("")
+    dead = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / f".sampling-{dead}" / "pictures").mkdir(parents=True)
+    (tmp_path / f".sampling-{dead}" / "pictures" / "old.jpg").write_text("")
     write(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.jpg", "list.csv", "pictures"]
+
+
+def test_what_another_process_is_making_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / f".sampling-{os.getppid()}").mkdir()
+    write(tmp_path)
+    assert (tmp_path / f".sampling-{os.getppid()}").is_dir()
 
 
 def test_other_files_stay_and_folders_are_filled(tmp_path: Path) -> None:

@@ -24,16 +24,6 @@ def warmed_up(feedback: bool) -> tuple[Network, torch.Tensor, torch.Tensor]:
     return network.train(), inputs, labels
 
 
-def test_the_mode_of_all_modules_is_set_and_that_of_those_that_have_it_not_again(monkeypatch):
-    network = make_network(feedback=False)
-    network.backbone.eval()  # as one may be built
-    for mode in (True, False, True):
-        network.train(mode)
-        assert {module.training for module in network.modules()} == {mode}
-    monkeypatch.setattr(network.backbone, "train", lambda mode: pytest.fail("walked again"))
-    assert network.train() is network
-
-
 def test_fds_acts_in_training_only():
     network, inputs, labels = warmed_up(feedback=False)
     trained, _, _ = network(inputs, labels, 1)
